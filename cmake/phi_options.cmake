@@ -1,0 +1,30 @@
+# phi_options: the language, warnings and sanitizers of every target of ours.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
+  # A precompiled header changes its time stamp at each build; ccache has to look at its content.
+  set(ENV{CCACHE_SLOPPINESS} "pch_defines,time_macros,include_file_mtime,include_file_ctime")
+endif()
+
+add_library(phi_options INTERFACE)
+target_include_directories(phi_options INTERFACE "${CMAKE_SOURCE_DIR}")
+target_compile_options(phi_options INTERFACE -Wall -Wextra -Wconversion -Werror)
+target_compile_definitions(phi_options INTERFACE "PHI_VERSION=\"${PROJECT_VERSION}\"")
+if(PHI_SANITIZE)
+  target_compile_options(phi_options INTERFACE "-fsanitize=${PHI_SANITIZE}" -fno-omit-frame-pointer
+                                               -fno-sanitize-recover=all)
+  target_link_options(phi_options INTERFACE "-fsanitize=${PHI_SANITIZE}")
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(phi_options INTERFACE -Wthread-safety -Wno-sign-conversion)
+endif()
+if(PHI_FAILPOINTS)
+  target_compile_definitions(phi_options INTERFACE PHI_FAILPOINTS=1)
+endif()

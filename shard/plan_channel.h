@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "shard/step_plan.h"
+
+// Step plans from the leader to the other ranks over the socket pairs that the supervisor made before it started them:
+// no rendezvous, and a peer's death is an end of file. One message is a 4-byte length and an encoded plan.
+namespace phi::shard {
+
+// Largest encoded plan that is sent or accepted, in bytes.
+inline constexpr size_t kMaxPlanBytes = size_t{64} << 20;
+
+class PlanSender {
+ public:
+  // Takes ownership of connected stream sockets, one a follower.
+  explicit PlanSender(std::vector<int> sockets);
+  ~PlanSender();
+  PlanSender(const PlanSender&) = delete;
+  PlanSender& operator=(const PlanSender&) = delete;
+
+  // UNAVAILABLE when a follower is gone, DEADLINE_EXCEEDED when one does not read in time.
+  absl::Status Send(const StepPlan& plan, absl::Duration timeout);
+
+ private:
+  std::vector<int> sockets_;
+};
+
+class PlanReceiver {
+ public:
+  explicit PlanReceiver(int socket);
+  ~PlanReceiver();
+  PlanReceiver(const PlanReceiver&) = delete;
+  PlanReceiver& operator=(const PlanReceiver&) = delete;
+
+  // The next plan. CANCELLED when the leader closed the channel (an orderly end), DEADLINE_EXCEEDED when nothing came for
+  // `timeout`, INVALID_ARGUMENT for a malformed one.
+  absl::StatusOr<StepPlan> Receive(absl::Duration timeout);
+
+ private:
+  int socket_;
+  std::vector<std::byte> buffer_;
+};
+
+}  // namespace phi::shard
