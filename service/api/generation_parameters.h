@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "phi/v1/generation.pb.h"
+
+// The parameters of one request: their ranges and defaults in one table, and their check. Pure.
+namespace phi::service {
+
+// The numbers that ranges depend on.
+struct ModelLimits {
+  uint32_t context_tokens = 0;     // max_positions
+  uint32_t vocabulary_tokens = 0;  // real ids are below it
+};
+
+// One row of API section 2. `min` and `max` may depend on the model and are filled in by FieldLimits().
+struct FieldLimitRow {
+  std::string_view field;  // "parameters.top_p"
+  double min = 0;
+  double max = 0;
+  uint32_t max_items = 0;  // for repeated fields and maps; 0 = a scalar
+  bool min_exclusive = false;
+};
+
+// The table, for validation, GetModelInfo, docs and tests alike.
+std::vector<FieldLimitRow> FieldLimits(const ModelLimits& limits);
+// The published defaults, as GetModelInfo sends them.
+phi::v1::GenerationParameters DefaultParameters();
+
+inline constexpr uint32_t kDefaultMaxNewTokens = 256;
+inline constexpr size_t kMaxRequestIdBytes = 128;
+inline constexpr size_t kMaxMessageBytes = size_t{256} << 10;
+inline constexpr uint32_t kMaxStopBytes = 256;
+// n * max_new_tokens * (logprobs + 1) of a unary call.
+inline constexpr uint64_t kMaxUnaryTokens = 32768;
+
+// A checked request's parameters with every default filled in.
+struct GenerationParameters {
+  std::optional<uint32_t> max_new_tokens;  // nothing: kDefaultMaxNewTokens or what the context leaves
+  uint32_t min_new_tokens = 0;
+  float temperature = 0;
+  uint32_t top_k = 0;
+  float top_p = 1;
+  float min_p = 0;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+  std::vector<uint32_t> stop_token_ids;
+  std::vector<phi::v1::StopCondition> stop_conditions;
+  bool include_stop = false;
+  bool ignore_eos = false;
+  std::optional<uint32_t> logprobs;
+  std::optional<uint32_t> truncate_prompt;
+  std::optional<absl::Duration> time_limit;
+};
+
+// Checks every field against the table, finite floats, enum values, unknown fields; nothing is silently ignored: a field whose
+// behaviour is missing is refused with UNSUPPORTED_FIELD and its path. Costs O(size of the message).
+absl::StatusOr<GenerationParameters> ParseGenerationParameters(const phi::v1::GenerationParameters& message,
+                                                               const ModelLimits& limits);
+
+}  // namespace phi::service
