@@ -19,6 +19,7 @@ namespace phi::service {
 struct ModelLimits {
   uint32_t context_tokens = 0;     // max_positions
   uint32_t vocabulary_tokens = 0;  // real ids are below it
+  double max_time_limit_seconds = 315'576'000'000;  // the router's --max_time_limit; else what a Duration holds
 };
 
 // One row of API section 2. `min` and `max` may depend on the model and are filled in by FieldLimits().
@@ -28,6 +29,9 @@ struct FieldLimitRow {
   double max = 0;
   uint32_t max_items = 0;  // for repeated fields and maps; 0 = a scalar
   bool min_exclusive = false;
+  // What the field's values are, hence what `min` and `max` bound: the number itself (for a map: each value), a text's
+  // bytes, a time in seconds.
+  enum class Kind : uint8_t { kNumber, kTextBytes, kSeconds } kind = Kind::kNumber;
 };
 
 // The table, for validation, GetModelInfo, docs and tests alike.
@@ -62,7 +66,9 @@ struct GenerationParameters {
 };
 
 // Checks every field against the table, finite floats, enum values, unknown fields; nothing is silently ignored: a field whose
-// behaviour is missing is refused with UNSUPPORTED_FIELD and its path. Costs O(size of the message).
+// behaviour is missing is refused with UNSUPPORTED_FIELD and its path, unless it asks for nothing (a neutral penalty, n = 1).
+// min_new_tokens is compared with an explicit max_new_tokens here, and with the default by whoever knows the prompt.
+// Errors are MakeFieldError's, with the path of the field. Costs O(size of the message).
 absl::StatusOr<GenerationParameters> ParseGenerationParameters(const phi::v1::GenerationParameters& message,
                                                                const ModelLimits& limits);
 
