@@ -1,0 +1,86 @@
+#include "shard/checkpoint/elements.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace phi::shard {
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "checkpoints are read as they lie in the file");
+
+template <typename Word>
+Word Load(const std::byte* from) {
+  Word word;
+  std::memcpy(&word, from, sizeof(Word));
+  return word;
+}
+
+// An IEEE number is finite unless all bits of its exponent are set. The blocks have no exit inside,
+// so that the compiler can make vectors of them: this runs over every weight at start.
+template <typename Word>
+std::optional<size_t> FirstWithExponent(const std::byte* data, size_t count, Word exponent) {
+  constexpr size_t kBlock = 4096;
+  for (size_t begin = 0; begin < count; begin += kBlock) {
+    const size_t end = std::min(begin + kBlock, count);
+    Word bad = 0;
+    for (size_t i = begin; i < end; ++i) {
+      const auto bits = static_cast<Word>(Load<Word>(data + i * sizeof(Word)) & exponent);
+      bad = static_cast<Word>(bad | static_cast<Word>(bits == exponent));
+    }
+    for (size_t i = begin; bad != 0 && i < end; ++i) {
+      if ((Load<Word>(data + i * sizeof(Word)) & exponent) == exponent) return i;
+    }
+  }
+  return std::nullopt;
+}
+
+float HalfToFloat(uint16_t half) {
+  const uint32_t sign = uint32_t{half & 0x8000U} << 16;
+  const uint32_t exponent = (half >> 10) & 0x1FU;
+  const uint32_t fraction = half & 0x3FFU;
+  if (exponent == 0) {  // zero or subnormal: fraction * 2^-24 is exact
+    const float magnitude = static_cast<float>(fraction) * 0x1p-24F;
+    return sign != 0 ? -magnitude : magnitude;
+  }
+  const uint32_t wide_exponent = exponent == 0x1F ? 0xFFU : exponent + (127 - 15);
+  return std::bit_cast<float>(sign | (wide_exponent << 23) | (fraction << 13));
+}
+
+}  // namespace
+
+std::optional<size_t> FirstNonfinite(std::span<const std::byte> bytes, kernels::DType dtype) {
+  const size_t count = bytes.size() / kernels::DTypeBytes(dtype);
+  switch (dtype) {
+    case kernels::DType::kFloat32:
+      return FirstWithExponent<uint32_t>(bytes.data(), count, 0x7F800000U);
+    case kernels::DType::kBFloat16:
+      return FirstWithExponent<uint16_t>(bytes.data(), count, 0x7F80U);
+    case kernels::DType::kFloat16:
+      return FirstWithExponent<uint16_t>(bytes.data(), count, 0x7C00U);
+  }
+  return std::nullopt;
+}
+
+void AppendFloats(std::span<const std::byte> bytes,
+                  kernels::DType dtype,
+                  std::vector<float>& values) {
+  const size_t element = kernels::DTypeBytes(dtype);
+  for (size_t at = 0; at + element <= bytes.size(); at += element) {
+    const std::byte* from = bytes.data() + at;
+    switch (dtype) {
+      case kernels::DType::kFloat32:
+        values.push_back(Load<float>(from));
+        break;
+      case kernels::DType::kBFloat16:
+        values.push_back(std::bit_cast<float>(uint32_t{Load<uint16_t>(from)} << 16));
+        break;
+      case kernels::DType::kFloat16:
+        values.push_back(HalfToFloat(Load<uint16_t>(from)));
+        break;
+    }
+  }
+}
+
+}  // namespace phi::shard
