@@ -5,9 +5,9 @@
 #include <span>
 #include <string_view>
 
-// Every metric of every program: the only place where one is named (docs/api.md, dashboards and alerts are checked
-// against it). Labels are closed sets, so a process's possible series are known before it starts; one is exported once
-// it was touched, <= 600 a process at TP 8.
+// Every metric of every program: the only place where one is named (docs/api.md, dashboards and
+// alerts are checked against it). Labels are closed sets, so a process's possible series are known
+// before it starts; one is exported once it was touched, <= 600 a process at TP 8.
 namespace phi::service {
 
 enum class MetricType : uint8_t { kCounter, kGauge, kHistogram };

@@ -23,8 +23,8 @@ struct MetricsServerOptions {
   std::function<HealthAnswer()> readyz;
 };
 
-// Serves /metrics, /livez and /readyz over HTTP (civetweb, the server that prometheus-cpp itself uses) with a few threads and
-// bounded time-outs, so that a slow scraper hurts nobody.
+// Serves /metrics, /livez and /readyz over HTTP (civetweb, the server that prometheus-cpp itself
+// uses) with a few threads and bounded time-outs, so that a slow scraper hurts nobody.
 class MetricsServer {
  public:
   // `page` outlives the server. UNAVAILABLE naming the address when it cannot be bound.
