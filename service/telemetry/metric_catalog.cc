@@ -110,19 +110,19 @@ void AddRouterRows(const LabelLists& labels, Rows& rows) {
       {Id::kRouterRequestDurationSeconds, "phi_router_request_duration_seconds", kHistogram,
        kRouter, labels.by_method, kRequestBuckets, "From a call's arrival to its end."},
       {Id::kRouterTimeToFirstTokenSeconds, "phi_router_time_to_first_token_seconds", kHistogram,
-       kRouter, labels.by_method, kFirstTokenBuckets, "From a call's arrival to its first token
-       at the router."},
+       kRouter, labels.by_method, kFirstTokenBuckets,
+       "From a call's arrival to its first token at the router."},
       {Id::kRouterOverheadSeconds, "phi_router_overhead_seconds", kHistogram, kRouter,
        labels.by_method, kOverheadBuckets, "The router's own time in a call, waits excluded."},
       {Id::kRouterInflightRequests, "phi_router_inflight_requests", kGauge, kRouter, {}, {},
        "Calls under way."},
-      {Id::kRouterLimit, "phi_router_limit", kGauge, kRouter, labels.by_limit, {}, "The caps
-       that the router refuses above."},
+      {Id::kRouterLimit, "phi_router_limit", kGauge, kRouter, labels.by_limit, {},
+       "The caps that the router refuses above."},
       {Id::kRouterReplicasExpected, "phi_router_replicas_expected", kGauge, kRouter, {}, {},
        "Replicas configured or found by name."},
       {Id::kRouterReplicaState, "phi_router_replica_state", kGauge, kRouter,
-       labels.by_replica_state, {}, "1 for the state that a replica is in; gone when the replica
-       is."},
+       labels.by_replica_state, {},
+       "1 for the state that a replica is in; gone when the replica is."},
       {Id::kRouterRetriesTotal, "phi_router_retries_total", kCounter, kRouter, labels.by_retry,
        {}, "Calls tried once more before their first token."},
       {Id::kRouterFailoversTotal, "phi_router_failovers_total", kCounter, kRouter,
@@ -148,34 +148,33 @@ void AddLeaderRows(const LabelLists& labels, Rows& rows) {
       {Id::kRequestDurationSeconds, "phi_request_duration_seconds", kHistogram, kLeader,
        labels.by_finish, kRequestBuckets, "From a request's arrival at the leader to its end."},
       {Id::kStepSeconds, "phi_step_seconds", kHistogram, kLeader, labels.by_phase, kStepBuckets,
-       "One forward pass of the batch over all ranks; prefill where any prompt token was in
-       it."},
+       "One forward pass of the batch over all ranks; prefill where any prompt token was in it."},
       {Id::kStepTokens, "phi_step_tokens", kHistogram, kLeader, labels.by_phase, kTokenBuckets,
        "Tokens in a step."},
       {Id::kBatchSize, "phi_batch_size", kHistogram, kLeader, labels.by_phase, kBatchBuckets,
        "Sequences in a step."},
-      {Id::kPromptTokensTotal, "phi_prompt_tokens_total", kCounter, kLeader, {}, {}, "Prompt
-       tokens of admitted requests."},
+      {Id::kPromptTokensTotal, "phi_prompt_tokens_total", kCounter, kLeader, {}, {},
+       "Prompt tokens of admitted requests."},
       {Id::kGeneratedTokensTotal, "phi_generated_tokens_total", kCounter, kLeader, {}, {},
        "Tokens generated."},
       {Id::kPrefixHitTokensTotal, "phi_prefix_hit_tokens_total", kCounter, kLeader, {}, {},
        "Prompt tokens found in the prefix cache."},
-      {Id::kPreemptionsTotal, "phi_preemptions_total", kCounter, kLeader, {}, {}, "Sequences
-       that gave up their KV blocks and start again."},
+      {Id::kPreemptionsTotal, "phi_preemptions_total", kCounter, kLeader, {}, {},
+       "Sequences that gave up their KV blocks and start again."},
       {Id::kWastedTokensTotal, "phi_wasted_tokens_total", kCounter, kLeader, labels.by_waste,
        {}, "Tokens computed that reached nobody."},
       {Id::kCancelledTotal, "phi_cancelled_total", kCounter, kLeader, labels.by_stage, {},
        "Requests whose caller went away, by where they stood."},
-      {Id::kRequestsRunning, "phi_requests_running", kGauge, kLeader, {}, {}, "Requests that
-       take part in steps."},
-      {Id::kRequestsWaiting, "phi_requests_waiting", kGauge, kLeader, {}, {}, "Requests in the
-       waiting queue."},
-      {Id::kWaitingTokens, "phi_waiting_tokens", kGauge, kLeader, {}, {}, "Prompt tokens in the
-       waiting queue."},
-      {Id::kKvBlocks, "phi_kv_blocks", kGauge, kLeader, labels.by_kv_block, {}, "Blocks of the
-       KV cache by state."},
-      {Id::kKvUsageRatio, "phi_kv_usage_ratio", kGauge, kLeader, {}, {}, "Share of the KV blocks
-       that running requests own."}});
+      {Id::kRequestsRunning, "phi_requests_running", kGauge, kLeader, {}, {},
+       "Requests that take part in steps."},
+      {Id::kRequestsWaiting, "phi_requests_waiting", kGauge, kLeader, {}, {},
+       "Requests in the waiting queue."},
+      {Id::kWaitingTokens, "phi_waiting_tokens", kGauge, kLeader, {}, {},
+       "Prompt tokens in the waiting queue."},
+      {Id::kKvBlocks, "phi_kv_blocks", kGauge, kLeader, labels.by_kv_block, {},
+       "Blocks of the KV cache by state."},
+      {Id::kKvUsageRatio, "phi_kv_usage_ratio", kGauge, kLeader, {}, {},
+       "Share of the KV blocks that running requests own."}});
   // clang-format on
 }
 
@@ -190,8 +189,8 @@ void AddRankRows(const LabelLists& labels, Rows& rows) {
        {}, "Bytes sent in collectives by rank."},
       {Id::kCollectiveErrorsTotal, "phi_collective_errors_total", kCounter, kRank, {}, {},
        "Collectives that failed; each ends its group."},
-      {Id::kRankSkewSeconds, "phi_rank_skew_seconds", kGauge, kRank, {}, {}, "In the last step:
-       the longest less the shortest time of a rank inside collectives."},
+      {Id::kRankSkewSeconds, "phi_rank_skew_seconds", kGauge, kRank, {}, {},
+       "In the last step: the longest less the shortest time of a rank inside collectives."},
       {Id::kDeviceMemoryBytes, "phi_device_memory_bytes", kGauge, kRank, labels.by_memory, {},
        "Memory that a rank has planned, by use, and what is free beside it."}});
   // clang-format on
@@ -200,27 +199,27 @@ void AddRankRows(const LabelLists& labels, Rows& rows) {
 void AddSupervisorAndCommonRows(const LabelLists& labels, Rows& rows) {
   // clang-format off
   rows.insert(rows.end(), {
-      {Id::kReplicaReady, "phi_replica_ready", kGauge, kSupervisor, {}, {}, "1 while the group
-       serves, 0 otherwise."},
-      {Id::kReplicaEpoch, "phi_replica_epoch", kGauge, kSupervisor, {}, {}, "How often the group
-       was started."},
-      {Id::kRankUp, "phi_rank_up", kGauge, kSupervisor, labels.by_rank, {}, "1 while the rank's
-       process runs, 0 otherwise."},
+      {Id::kReplicaReady, "phi_replica_ready", kGauge, kSupervisor, {}, {},
+       "1 while the group serves, 0 otherwise."},
+      {Id::kReplicaEpoch, "phi_replica_epoch", kGauge, kSupervisor, {}, {},
+       "How often the group was started."},
+      {Id::kRankUp, "phi_rank_up", kGauge, kSupervisor, labels.by_rank, {},
+       "1 while the rank's process runs, 0 otherwise."},
       {Id::kRankLastStepTimestampSeconds, "phi_rank_last_step_timestamp_seconds", kGauge,
-       kSupervisor, labels.by_rank, {}, "When the rank last finished a step, idle ones included
-       (Unix time)."},
+       kSupervisor, labels.by_rank, {},
+       "When the rank last finished a step, idle ones included (Unix time)."},
       {Id::kReplicaRestartsTotal, "phi_replica_restarts_total", kCounter, kSupervisor,
        labels.by_restart, {}, "Groups that ended without being asked to, by cause."},
       {Id::kStartupSeconds, "phi_startup_seconds", kGauge, kSupervisor, labels.by_startup, {},
        "How long the phases of the group's last start took."},
       {Id::kBuildInfo, "phi_build_info", kGauge, kAll, labels.build, {}, "What runs; always 1."},
-      {Id::kModelInfo, "phi_model_info", kGauge, kAll, labels.model, {}, "What is served; always
-       1."},
+      {Id::kModelInfo, "phi_model_info", kGauge, kAll, labels.model, {},
+       "What is served; always 1."},
       {Id::kTlsCertificateExpiryTimestampSeconds,
-       "phi_tls_certificate_expiry_timestamp_seconds", kGauge, kAll, {}, {}, "When the served
-       TLS certificate ends (Unix time)."},
-      {Id::kLogDroppedTotal, "phi_log_dropped_total", kCounter, kAll, {}, {}, "Log lines dropped
-       because nothing read standard error."}});
+       "phi_tls_certificate_expiry_timestamp_seconds", kGauge, kAll, {}, {},
+       "When the served TLS certificate ends (Unix time)."},
+      {Id::kLogDroppedTotal, "phi_log_dropped_total", kCounter, kAll, {}, {},
+       "Log lines dropped because nothing read standard error."}});
   // clang-format on
 }
 
