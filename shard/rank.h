@@ -12,6 +12,7 @@
 #include "shard/checkpoint/model_config.h"
 #include "shard/collective/communicator.h"
 #include "shard/rank_progress.h"
+#include "shard/sampled_token.h"
 #include "shard/step_plan.h"
 
 namespace phi::shard {
@@ -23,27 +24,13 @@ struct RankLimits {
   uint32_t num_kv_blocks = 0;      // of kKvBlockTokens tokens each
 };
 
-// What a rank takes at its start, in bytes; printed, exported and held against PSS in a test.
+// What a rank takes from its backend at its start, in bytes; printed, exported and held against PSS
+// in a test.
 struct MemoryPlan {
   size_t weights = 0;
   size_t kv_cache = 0;
   size_t activations = 0;
   size_t total() const { return weights + kv_cache + activations; }
-};
-
-struct TokenLogprob {
-  uint32_t token_id = 0;
-  float logprob = 0;
-};
-
-// One token drawn after a sequence's last row.
-struct SampledToken {
-  uint32_t sequence_index = 0;  // in StepPlan::sequences
-  uint32_t token_id = 0;
-  // Where want_logprobs: log-softmax over all rows of the head, before masks and temperature.
-  float logprob = 0;
-  std::vector<TokenLogprob> top;  // most likely first, lowest id first on a tie
-  bool nonfinite_logits = false;  // token_id means nothing then; only this sequence is hurt
 };
 
 struct StepTimings {
@@ -64,12 +51,17 @@ struct RankOptions {
   bool verify_weights = true;  // refuse NaN and Inf in the checkpoint
 };
 
-// What MemoryPlan one rank of such a group would have; no file but config.json is read.
-MemoryPlan PlanMemory(const ModelConfig& config, const kernels::Backend& backend, const RankLimits& limits, int rank,
+// What one rank of such a group would take; no file is read. `rank` and `world_size` as
+// PartitionModel takes them.
+MemoryPlan PlanMemory(const ModelConfig& config,
+                      const kernels::Backend& backend,
+                      const RankLimits& limits,
+                      int rank,
                       int world_size);
 
-// One tensor-parallel rank: the model's slice, its KV cache, its activations. It knows nothing of requests, text or
-// RPCs: a plan goes in, tokens come out. All memory is taken in Create (I6). Threads: one caller.
+// One tensor-parallel rank: the model's slice, its KV cache, its activations. It knows nothing of
+// requests, text or RPCs: a plan goes in, tokens come out. All memory is taken in Create (I6).
+// Threads: one caller.
 class Rank {
  public:
   // `progress` outlives the rank; it may be shared memory.
@@ -79,8 +71,9 @@ class Rank {
                                                       RankProgress* progress);
   virtual ~Rank() = default;
 
-  // Runs one step together with the other ranks. Collectives: exactly num_layers all-reduces and one gather, and none for
-  // an idle plan. INVALID_ARGUMENT for a plan outside the limits or out of order (I4); any error loses the rank (I5).
+  // Runs one step together with the other ranks. Collectives: exactly num_layers all-reduces and
+  // one gather, and none for an idle plan. INVALID_ARGUMENT for a plan outside the limits or out of
+  // order (I4). Any error loses the rank (I5): every later call returns it.
   virtual absl::StatusOr<StepResult> Execute(const StepPlan& plan) = 0;
 
   virtual const ModelConfig& config() const = 0;

@@ -16,11 +16,13 @@ struct CollectiveStats {
   double seconds = 0;  // spent inside collectives, waiting included
 };
 
-// Tensor-parallel collectives of one group: every rank makes the same calls in the same order with matching sizes (I4).
-// Sums are made in rank order for every message size, so that batching and chunking cannot change one (I1).
+// Tensor-parallel collectives of one group: every rank makes the same calls in the same order with
+// matching sizes (I4). Sums are made in rank order for every message size, so that batching and
+// chunking cannot change one (I1).
 //
-// Errors: UNAVAILABLE when a peer is gone or the deadline of the group passed. The group is lost then (I5): nothing is
-// repaired, the process ends and the supervisor starts a new epoch. Threads: one caller.
+// Errors: UNAVAILABLE when a peer is gone or the deadline of the group passed. The group is lost
+// then (I5): nothing is repaired, the process ends and the supervisor starts a new epoch. Threads:
+// one caller.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -28,12 +30,14 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int world_size() const = 0;
 
-  // data[i] = sum over ranks of data[i], on every rank, bit-equal on all. Memory of the rank's backend.
+  // data[i] = sum over ranks of data[i], on every rank, bit-equal on all. Memory of the rank's
+  // backend.
   virtual absl::Status AllReduceSum(std::span<float> data) = 0;
 
-  // Rank 0 receives every rank's `send`, in rank order, at the running sum of `counts` (one entry a rank, known to all);
-  // `receive` is read on rank 0 only.
-  virtual absl::Status GatherToRoot(std::span<const float> send, std::span<const size_t> counts,
+  // Rank 0 receives every rank's `send`, in rank order, at the running sum of `counts` (one entry a
+  // rank, known to all); `receive` is read on rank 0 only.
+  virtual absl::Status GatherToRoot(std::span<const float> send,
+                                    std::span<const size_t> counts,
                                     std::span<float> receive) = 0;
 
   virtual const CollectiveStats& stats() const = 0;
