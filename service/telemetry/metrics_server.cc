@@ -117,7 +117,7 @@ absl::Status CivetMetricsServer::Listen() {
                                                 "connection_queue",
                                                 "32",
                                                 "request_timeout_ms",
-                                                "5000",
+                                                "3000",
                                                 "max_request_size",
                                                 "16384",
                                                 "enable_keep_alive",
