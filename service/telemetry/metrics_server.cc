@@ -4,9 +4,12 @@
 #include <prometheus/text_serializer.h>
 
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <iterator>
 #include <optional>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -54,7 +57,7 @@ class CivetMetricsServer final : public MetricsServer {
   CivetMetricsServer(MetricsServerOptions options, const MetricPage* page)
       : options_(std::move(options)), page_(page) {}
   ~CivetMetricsServer() override {
-    if (context_ != nullptr) mg_stop(context_);
+    if (context_ != nullptr) Stop();
   }
   CivetMetricsServer(const CivetMetricsServer&) = delete;
   CivetMetricsServer& operator=(const CivetMetricsServer&) = delete;
@@ -66,6 +69,7 @@ class CivetMetricsServer final : public MetricsServer {
   std::optional<Answer> Respond(std::string_view method, std::string_view path) const;
 
  private:
+  void Stop();
   Answer Metrics() const;
 
   MetricsServerOptions options_;
@@ -82,6 +86,24 @@ Answer CivetMetricsServer::Metrics() const {
                   std::make_move_iterator(process.end()));
   return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
           .body = prometheus::TextSerializer().Serialize(families)};
+}
+
+// civetweb looks at its stop flag between two waits of 2 s for a connection: one from us ends the
+// wait, so that a program does not linger at its end.
+void CivetMetricsServer::Stop() {
+  std::atomic<bool> stopped = false;
+  const std::jthread stopper([this, &stopped] {
+    mg_stop(context_);
+    stopped = true;
+  });
+  std::string host = options_.listen.substr(0, options_.listen.rfind(':'));
+  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  while (!stopped) {
+    std::array<char, 64> error{};
+    mg_connection* wake = mg_connect_client(host.c_str(), port_, 0, error.data(), error.size());
+    if (wake != nullptr) mg_close_connection(wake);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
 }
 
 std::optional<Answer> CivetMetricsServer::Respond(std::string_view method,
