@@ -1,0 +1,1 @@
+"""Evaluation of generated Python functions: ask, cut, parse, execute apart, count."""
