@@ -1,0 +1,73 @@
+#pragma once
+
+#include <grpcpp/support/server_callback.h>
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "phi/worker/v1/worker.grpc.pb.h"
+#include "service/worker/engine_request.h"
+#include "service/worker/scheduler.h"
+#include "service/worker/step_loop.h"
+
+namespace phi::service {
+
+// A request's message as the engine takes it, with every parameter checked again and defaults filled in. Its `id` and
+// `call_deadline` stay unset. INVALID_ARGUMENT with the field's path; UNSUPPORTED_FIELD for the router's own fields.
+absl::StatusOr<EngineRequest> ToEngineRequest(const phi::worker::v1::GenerateRequest& message,
+                                              const SchedulerLimits& limits, SteadyTime now);
+
+// One Generate RPC: the way of its tokens from the step loop to the connection. At most one write is under way; tokens
+// that come meanwhile wait here, bounded by max_new_tokens, and are joined into the next message, so a slow reader delays
+// nobody. Finish is called exactly once, also after a cancellation.
+//
+// Owners: itself until gRPC is done with it, and the step loop until its OnEnd.
+class GenerateCall final : public grpc::ServerWriteReactor<phi::worker::v1::GenerateResponse>,
+                           public TokenSink,
+                           public std::enable_shared_from_this<GenerateCall> {
+ public:
+  // Checks and submits; the reactor that gRPC gets back. `loop` outlives it.
+  static GenerateCall* Start(grpc::CallbackServerContext* context,
+                             const phi::worker::v1::GenerateRequest& message, const SchedulerLimits& limits,
+                             StepLoop* loop);
+
+  // TokenSink, on the step loop's thread.
+  void OnToken(shard::SampledToken token) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnEnd(const RequestEnd& end) override ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // grpc::ServerWriteReactor, on gRPC's threads.
+  void OnWriteDone(bool ok) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  using Response = phi::worker::v1::GenerateResponse;
+
+  GenerateCall(uint64_t id, StepLoop* loop, bool want_logprobs)
+      : id_(id), loop_(loop), want_logprobs_(want_logprobs) {}
+
+  // Starts the next write, or finishes, where it can.
+  void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Fills message_ with pending tokens; the end too where they were the last.
+  void FillMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const uint64_t id_;
+  StepLoop* const loop_;
+  const bool want_logprobs_;
+  std::shared_ptr<GenerateCall> self_;
+
+  absl::Mutex mutex_;
+  std::deque<shard::SampledToken> pending_ ABSL_GUARDED_BY(mutex_);
+  std::optional<RequestEnd> end_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool broken_ ABSL_GUARDED_BY(mutex_) = false;    // nobody reads any more
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;  // Finish was called
+  Response message_;  // gRPC's while a write is under way, else the one thread's that set writing_
+};
+
+}  // namespace phi::service

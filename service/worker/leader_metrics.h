@@ -1,0 +1,50 @@
+#pragma once
+
+#include <array>
+
+#include "service/telemetry/metric_labels.h"
+#include "service/telemetry/metric_page.h"
+#include "service/worker/engine_request.h"
+#include "service/worker/kv_block_pool.h"
+#include "service/worker/scheduler.h"
+
+namespace phi::service {
+
+// What the step loop tells the metric page. Lock-free and cheap: once a token, once a step.
+class LeaderMetrics {
+ public:
+  // `page` outlives this.
+  explicit LeaderMetrics(const MetricPage& page);
+
+  void OnToken(const RequestTimes& times) const;
+  void OnEnd(const RequestEnd& end) const;
+  // `seconds`: of the whole step, the plan's way to the ranks included.
+  void OnStep(const StepWork& work, double seconds) const;
+  void OnLoad(const Occupancy& occupancy, const KvBlockPool::Counts& kv) const;
+
+ private:
+  using Series = MetricPage::Series;
+  struct PhaseSeries {
+    Series seconds;
+    Series tokens;
+    Series batch_size;
+  };
+
+  Series first_token_;
+  Series inter_token_;
+  Series queue_;
+  Series prefill_;
+  Series prompt_tokens_;
+  Series generated_tokens_;
+  Series running_;
+  Series waiting_;
+  Series waiting_tokens_;
+  Series kv_usage_;
+  std::array<Series, 9> duration_;  // by FinishLabel
+  std::array<Series, 4> wasted_;    // by WasteLabel
+  std::array<Series, 3> cancelled_;  // by StageLabel
+  std::array<Series, 3> kv_blocks_;  // by KvBlockLabel
+  std::array<PhaseSeries, 2> phases_;  // by PhaseLabel
+};
+
+}  // namespace phi::service

@@ -1,0 +1,256 @@
+#include "service/worker/step_loop.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <numeric>
+#include <random>
+#include <thread>
+
+#include "absl/synchronization/mutex.h"
+#include "service/api/error.h"
+#include "tests/unit/worker/fake_rank.h"
+
+namespace phi::service {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr uint32_t kVocabulary = 211;
+
+SchedulerLimits Limits() {
+  return {.context_tokens = 200,
+          .vocabulary_tokens = kVocabulary,
+          .eos_token_id = 210,
+          .max_sequences = 8,
+          .max_step_tokens = 64,
+          .num_kv_blocks = 64,
+          .max_queued_requests = 8,
+          .max_queued_tokens = 1000};
+}
+
+class RecordingSink : public TokenSink {
+ public:
+  void OnToken(shard::SampledToken token) override {
+    absl::MutexLock lock(&mutex_);
+    EXPECT_FALSE(ended_) << "a token after the end";
+    tokens_.push_back(token.token_id);
+  }
+  void OnEnd(const RequestEnd& end) override {
+    absl::MutexLock lock(&mutex_);
+    EXPECT_FALSE(ended_) << "I3";
+    end_ = end;
+    ended_ = true;
+  }
+  RequestEnd WaitForEnd() {
+    absl::MutexLock lock(&mutex_);
+    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&ended_), absl::Seconds(20))) << "never ended";
+    return end_;
+  }
+  void WaitForTokens(size_t count) {
+    const auto has = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return tokens_.size() >= count; };
+    absl::MutexLock lock(&mutex_);
+    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&has), absl::Seconds(20)));
+  }
+  std::vector<uint32_t> tokens() {
+    absl::MutexLock lock(&mutex_);
+    return tokens_;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  std::vector<uint32_t> tokens_ ABSL_GUARDED_BY(mutex_);
+  RequestEnd end_ ABSL_GUARDED_BY(mutex_);
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+EngineRequest Request(uint64_t id, uint32_t prompt_tokens, uint32_t max_new_tokens) {
+  EngineRequest request;
+  request.id = id;
+  request.prompt.resize(prompt_tokens);
+  std::iota(request.prompt.begin(), request.prompt.end(), static_cast<uint32_t>(id % 50));
+  request.max_new_tokens = max_new_tokens;
+  request.ignore_eos = true;
+  request.arrival = std::chrono::steady_clock::now();
+  return request;
+}
+
+ErrorReason ReasonOf(const absl::Status& status) {
+  const auto details = GetErrorDetails(status);
+  return details ? details->reason : ErrorReason::kInternal;
+}
+
+class StepLoopTest : public testing::Test {
+ protected:
+  StepLoopTest()
+      : page_(*MetricPage::Create(1)),
+        metrics_(*page_),
+        rank_({.vocab_size = kVocabulary, .max_positions = 200, .num_blocks = 64, .max_sequences = 8, .max_step_tokens = 64},
+              kVocabulary),
+        loop_({.limits = Limits(), .idle_interval = milliseconds(20)}, &rank_,
+              [this](const shard::StepPlan&) {
+                ++broadcasts_;
+                return broadcast_fails_ ? absl::UnavailableError("rank 1 is gone") : absl::OkStatus();
+              },
+              &metrics_) {}
+
+  std::shared_ptr<RecordingSink> Submit(EngineRequest request) {
+    auto sink = std::make_shared<RecordingSink>();
+    const absl::Status status = loop_.Submit(std::move(request), sink);
+    EXPECT_TRUE(status.ok()) << status;
+    return sink;
+  }
+  double Metric(MetricId id, std::initializer_list<LabelIndex> labels = {}) { return page_->Get(id, labels).Value(); }
+
+  std::unique_ptr<MetricPage> page_;
+  LeaderMetrics metrics_;
+  FakeRank rank_;
+  std::atomic<int> broadcasts_{0};
+  std::atomic<bool> broadcast_fails_{false};
+  StepLoop loop_;
+};
+
+TEST_F(StepLoopTest, AnswersTheSameAloneAndInCompany) {
+  ASSERT_TRUE(loop_.WarmUp().ok());
+  loop_.Start();
+  auto alone = Submit(Request(1, 100, 40));
+  EXPECT_TRUE(alone->WaitForEnd().status.ok());
+  std::vector<std::shared_ptr<RecordingSink>> company;
+  for (uint64_t id = 51; id < 59; ++id) company.push_back(Submit(Request(id, 100, 40)));
+  for (auto& sink : company) EXPECT_EQ(sink->WaitForEnd().reason, FinishReason::kMaxNewTokens);
+  EXPECT_EQ(company[0]->tokens(), alone->tokens());
+  EXPECT_EQ(alone->tokens().size(), 40u);
+  EXPECT_EQ(Metric(MetricId::kGeneratedTokensTotal), 9 * 40);
+  EXPECT_EQ(Metric(MetricId::kPromptTokensTotal), 9 * 100);
+  EXPECT_EQ(Metric(MetricId::kTimeToFirstTokenSeconds), 9);
+  EXPECT_EQ(Metric(MetricId::kInterTokenSeconds), 9 * 39);
+  EXPECT_EQ(Metric(MetricId::kRequestDurationSeconds, {FinishLabel::kMaxNewTokens}), 9);
+}
+
+TEST_F(StepLoopTest, IdleLoopSendsPlansAndWakesAtOnce) {
+  loop_.Start();
+  while (rank_.idle_steps() < 3) std::this_thread::sleep_for(milliseconds(1));
+  EXPECT_GE(broadcasts_, 3);
+  EXPECT_TRUE(Submit(Request(1, 4, 1))->WaitForEnd().status.ok());
+}
+
+TEST_F(StepLoopTest, WarmUpBoundsAStepByTheStallLimit) {
+  rank_.step_us = 20'000;
+  StepLoop loop({.limits = Limits(), .stall_limit = milliseconds(40)}, &rank_,
+                [](const shard::StepPlan&) { return absl::OkStatus(); }, &metrics_);
+  ASSERT_TRUE(loop.WarmUp().ok());
+  // 32 tokens took 20 ms at least, so a quarter of 40 ms holds 16 at most.
+  EXPECT_LE(loop.chunk_limits().alone, 16u);
+  EXPECT_GE(loop.chunk_limits().alone, 1u);
+  EXPECT_GE(loop.load().deadline_margin, milliseconds(40));
+}
+
+TEST_F(StepLoopTest, CancelEndsWithinAStepAndRacesNothing) {
+  loop_.Start();
+  auto running = Submit(Request(1, 4, 150));
+  running->WaitForTokens(2);
+  loop_.Cancel(1);
+  EXPECT_EQ(running->WaitForEnd().status.code(), absl::StatusCode::kCancelled);
+  auto at_once = Submit(Request(2, 4, 150));
+  loop_.Cancel(2);
+  EXPECT_EQ(at_once->WaitForEnd().status.code(), absl::StatusCode::kCancelled);
+  auto done = Submit(Request(3, 4, 1));
+  EXPECT_TRUE(done->WaitForEnd().status.ok());
+  loop_.Cancel(3);
+  loop_.Cancel(77);
+  EXPECT_TRUE(Submit(Request(4, 4, 1))->WaitForEnd().status.ok());
+  EXPECT_EQ(Metric(MetricId::kCancelledTotal, {StageLabel::kDecode}), 1);
+}
+
+TEST_F(StepLoopTest, RefusesAtOnceWhenFull) {
+  rank_.step_us = 2000;
+  loop_.Start();
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (uint64_t id = 1; id <= 16; ++id) sinks.push_back(Submit(Request(id, 4, 30)));
+  EXPECT_EQ(ReasonOf(loop_.Submit(Request(17, 4, 30), std::make_shared<RecordingSink>())), ErrorReason::kQueueFull);
+  EXPECT_EQ(ReasonOf(loop_.Submit(Request(17, 199, 30), std::make_shared<RecordingSink>())),
+            ErrorReason::kContextExceeded);
+  for (auto& sink : sinks) EXPECT_TRUE(sink->WaitForEnd().status.ok());
+}
+
+TEST_F(StepLoopTest, DrainFinishesWhatRunsAndSendsTheQueueAway) {
+  rank_.step_us = 2000;
+  loop_.Start();
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (uint64_t id = 1; id <= 8; ++id) sinks.push_back(Submit(Request(id, 4, 30)));
+  for (auto& sink : sinks) sink->WaitForTokens(1);
+  auto queued = Submit(Request(9, 4, 30));
+  loop_.Drain(std::chrono::steady_clock::now() + std::chrono::seconds(20));
+  EXPECT_EQ(ReasonOf(queued->WaitForEnd().status), ErrorReason::kDraining);
+  EXPECT_EQ(ReasonOf(loop_.Submit(Request(10, 4, 1), queued)), ErrorReason::kDraining);
+  EXPECT_TRUE(loop_.load().draining);
+  EXPECT_TRUE(loop_.Wait().ok());
+  for (auto& sink : sinks) EXPECT_EQ(sink->tokens().size(), 30u);
+}
+
+TEST_F(StepLoopTest, DrainTimeoutEndsTheRest) {
+  rank_.step_us = 5000;
+  loop_.Start();
+  auto sink = Submit(Request(1, 4, 190));
+  sink->WaitForTokens(1);
+  loop_.Drain(std::chrono::steady_clock::now() + milliseconds(50));
+  EXPECT_EQ(ReasonOf(sink->WaitForEnd().status), ErrorReason::kDrainTimeout);
+  EXPECT_TRUE(loop_.Wait().ok());
+}
+
+TEST_F(StepLoopTest, DrainOfAnIdleLoopEndsAtOnce) {
+  loop_.Start();
+  loop_.Drain(std::chrono::steady_clock::now() + std::chrono::seconds(20));
+  EXPECT_TRUE(loop_.Wait().ok());
+}
+
+TEST_F(StepLoopTest, LostStepEndsEveryRequestOnce) {
+  rank_.step_us = 1000;
+  rank_.fail_after = 20;
+  loop_.Start();
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (uint64_t id = 1; id <= 12; ++id) sinks.push_back(Submit(Request(id, 4, 100)));
+  EXPECT_EQ(loop_.Wait().code(), absl::StatusCode::kUnavailable);
+  for (auto& sink : sinks) EXPECT_EQ(ReasonOf(sink->WaitForEnd().status), ErrorReason::kReplicaLost);
+  EXPECT_EQ(ReasonOf(loop_.Submit(Request(20, 4, 1), sinks[0])), ErrorReason::kReplicaLost);
+  EXPECT_EQ(Metric(MetricId::kRequestsRunning), 0);
+  EXPECT_EQ(Metric(MetricId::kKvUsageRatio), 0);
+}
+
+TEST_F(StepLoopTest, LostBroadcastIsALostReplica) {
+  broadcast_fails_ = true;
+  loop_.Start();
+  EXPECT_EQ(loop_.Wait().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(StepLoopTest, ManyThreadsSubmitAndCancel) {
+  rank_.step_us = 50;
+  loop_.Start();
+  std::atomic<uint64_t> next_id{1};
+  std::atomic<int> ended{0};
+  std::vector<std::thread> threads;
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    threads.emplace_back([&, seed] {
+      std::mt19937 random(seed);
+      const auto below_60 = [&] { return static_cast<uint32_t>(random() % 60); };
+      for (int i = 0; i < 60; ++i) {
+        const uint64_t id = next_id++;
+        auto sink = std::make_shared<RecordingSink>();
+        if (!loop_.Submit(Request(id, 1 + below_60(), 1 + below_60()), sink).ok()) continue;
+        if (random() % 2 == 0) loop_.Cancel(id);
+        sink->WaitForEnd();
+        ++ended;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GT(ended, 100);
+  const SteadyTime deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (loop_.load().kv.owned != 0 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  EXPECT_EQ(loop_.load().kv.owned, 0u);
+}
+
+}  // namespace
+}  // namespace phi::service
