@@ -10,18 +10,18 @@
 namespace phi::tools {
 
 struct RandomCheckpoint {
-  std::string dir;  // made where it is not there
-  ModelShape shape;
+  std::string dir = {};  // made where it is not there
+  ModelShape shape = {};
   ConfigStyle style = ConfigStyle::kRopeParameters;
   uint64_t seed = 0;
   int num_files = 1;
   int num_threads = 1;
   // A tokenizer.json to copy. Empty: a byte-level one is written, if the vocabulary has room for
   // it.
-  std::string tokenizer_path;
+  std::string tokenizer_path = {};
   bool overwrite = false;  // replace a checkpoint that is in `dir` already
-  std::function<void(uint64_t done_bytes, uint64_t total_bytes)>
-      on_progress;  // called by one thread; may be empty
+  // Called by one thread; may be empty.
+  std::function<void(uint64_t done_bytes, uint64_t total_bytes)> on_progress = {};
 };
 
 // Writes a directory that transformers' PhiForCausalLM and phi-serve load. Weights first,

@@ -1,0 +1,43 @@
+// Any bytes as a safetensors file: refused with a Status, or tensors that lie inside of it.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "kernels/base/check.h"
+#include "shard/checkpoint/safetensors_header.h"
+
+namespace {
+
+void CheckFile(std::span<const std::byte> file) {
+  const auto entries = phi::shard::ParseSafetensorsHeader(file);
+  if (!entries.ok()) {
+    PHI_CHECK(!entries.status().message().empty(), "no message");
+    return;
+  }
+  uint64_t end = entries->empty() ? file.size() : entries->front().begin;
+  for (const phi::shard::SafetensorsEntry& entry : *entries) {
+    PHI_CHECK(entry.begin == end && entry.end >= entry.begin && entry.end <= file.size(),
+              "tensor %s",
+              entry.name.c_str());
+    end = entry.end;
+  }
+  PHI_CHECK(end == file.size(), "%zu bytes left", file.size() - static_cast<size_t>(end));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  CheckFile(std::as_bytes(std::span(data, size)));
+  // Most inputs die at the header's length, so the same bytes are a header too: up to the first
+  // zero byte, then data.
+  const std::string text(reinterpret_cast<const char*>(data), size);
+  const size_t header_bytes = std::min(text.find('\0'), size);
+  std::string file;
+  for (int i = 0; i < 8; ++i) file.push_back(static_cast<char>((header_bytes >> (8 * i)) & 0xFFU));
+  file += text;
+  CheckFile(std::as_bytes(std::span(file)));
+  return 0;
+}

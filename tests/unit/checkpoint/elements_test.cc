@@ -1,0 +1,77 @@
+#include "shard/checkpoint/elements.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+namespace phi::shard {
+namespace {
+
+using kernels::DType;
+
+// value of a 16-bit float with that many fraction bits, from the definition of IEEE 754.
+double SmallFloat(uint32_t bits, int fraction_bits, int bias) {
+  const uint32_t exponent = (bits & 0x7FFFU) >> fraction_bits;
+  const double fraction = (bits & ((1U << fraction_bits) - 1)) / std::ldexp(1.0, fraction_bits);
+  const double magnitude = exponent == 0
+                               ? std::ldexp(fraction, 1 - bias)
+                               : std::ldexp(1.0 + fraction, static_cast<int>(exponent) - bias);
+  return (bits & 0x8000U) != 0 ? -magnitude : magnitude;
+}
+
+TEST(ElementsTest, All65536ValuesOfBothSmallFloatsAreExact) {
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    const bool half = dtype == DType::kFloat16;
+    for (uint32_t bits = 0; bits < 65536; ++bits) {
+      const auto word = static_cast<uint16_t>(bits);
+      std::vector<float> value;
+      AppendFloats(std::as_bytes(std::span(&word, 1)), dtype, value);
+      ASSERT_EQ(value.size(), 1U);
+      const bool finite = ((bits & 0x7FFFU) >> (half ? 10 : 7)) != (half ? 0x1FU : 0xFFU);
+      ASSERT_EQ(std::isfinite(value[0]), finite) << bits;
+      ASSERT_EQ(FirstNonfinite(std::as_bytes(std::span(&word, 1)), dtype).has_value(), !finite)
+          << bits;
+      if (finite) {
+        ASSERT_EQ(static_cast<double>(value[0]),
+                  half ? SmallFloat(bits, 10, 15) : SmallFloat(bits, 7, 127))
+            << bits;
+      } else {
+        ASSERT_EQ(std::isnan(value[0]), (bits & (half ? 0x3FFU : 0x7FU)) != 0) << bits;
+      }
+    }
+  }
+}
+
+TEST(ElementsTest, AFloatIsItself) {
+  const std::vector<float> values = {0.0F, -0.0F, 1e-45F, 3.4e38F, -1.25F};
+  std::vector<float> read = {7.0F};
+  AppendFloats(std::as_bytes(std::span(values)), DType::kFloat32, read);
+  ASSERT_EQ(read.size(), values.size() + 1);
+  EXPECT_EQ(std::memcmp(read.data() + 1, values.data(), values.size() * sizeof(float)), 0);
+}
+
+// The first of several, wherever it is, at any alignment.
+TEST(ElementsTest, FindsTheFirstNonfiniteElement) {
+  std::mt19937 random(7);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
+                          std::numeric_limits<float>::infinity(),
+                          -std::numeric_limits<float>::infinity()}) {
+    for (const size_t count : {1U, 31U, 4096U, 4097U, 12345U}) {
+      std::vector<float> values(count, std::numeric_limits<float>::max());
+      const size_t at = random() % count;
+      for (size_t i = at; i < count; ++i) values[i] = bad;
+      std::vector<std::byte> bytes(count * sizeof(float) + 1);
+      std::memcpy(bytes.data() + 1, values.data(), count * sizeof(float));
+      EXPECT_EQ(FirstNonfinite(std::span(bytes).subspan(1), DType::kFloat32), at);
+      EXPECT_EQ(FirstNonfinite(std::span(bytes).subspan(1, at * sizeof(float)), DType::kFloat32),
+                std::nullopt);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace phi::shard
