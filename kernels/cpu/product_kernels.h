@@ -81,9 +81,9 @@ struct WidenedBFloat16Family {
 
 constexpr int64_t kStepBytesOfPanel = 64;
 constexpr int64_t kPanelOutputs = 16;
-// How far ahead of its use a weight is fetched: enough lines to cover the latency of memory at one
-// core's bandwidth.
-constexpr int64_t kPrefetchBytes = 2048;
+// How far ahead of their use a tile fetches its weights, all its panels together: enough lines to
+// cover the latency of memory at one core's bandwidth.
+constexpr int64_t kPrefetchBytes = 8192;
 // Steps after which several tiles of rows change turns, so that the weights of those steps stay in
 // the first caches.
 constexpr int64_t kBlockSteps = 512;
@@ -166,7 +166,7 @@ void MultiplyTile(const TileArgs& args) {
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
       w[v] = Family::LoadWeights(weights + v * args.panel_bytes);
-      __builtin_prefetch(weights + v * args.panel_bytes + kPrefetchBytes);
+      __builtin_prefetch(weights + v * args.panel_bytes + kPrefetchBytes / kVecs);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
@@ -203,7 +203,7 @@ constexpr TileKernel TileKernelIfFits() {
 }
 
 // The tiles of kRows rows, by log2 of their panels.
-constexpr int kTileWidths = 4;
+constexpr int kTileWidths = 3;
 struct TileRow {
   TileKernel by_log2_vecs[kTileWidths];
 };
@@ -212,8 +212,7 @@ template <class Family, int kRows>
 constexpr TileRow TileRowFor() {
   return {{TileKernelIfFits<Family, kRows, 1>(),
            TileKernelIfFits<Family, kRows, 2>(),
-           TileKernelIfFits<Family, kRows, 4>(),
-           TileKernelIfFits<Family, kRows, 8>()}};
+           TileKernelIfFits<Family, kRows, 4>()}};
 }
 
 // By rows - 1.

@@ -13,7 +13,7 @@ struct Avx512 {
   using Vec = __m512;
   // 32 registers hold the sums of 24 output vectors, their weights and an operand.
   static constexpr int kMaxTileRows = 12;
-  static constexpr int kMaxTileVecs = 8;
+  static constexpr int kMaxTileVecs = 4;
   static constexpr int kMaxTileSums = 24;
   static constexpr int kAttentionRows = 8;
 
