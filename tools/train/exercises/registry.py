@@ -9,6 +9,7 @@ from exercises import (  # noqa: F401
     families_grid,
     families_held_out,
     families_lists,
+    families_lists_derived,
     families_sequences,
     families_strings,
 )
