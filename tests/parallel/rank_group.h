@@ -53,7 +53,7 @@ class RankGroup {
 
 // What one sequence asks of a group.
 struct Prompt {
-  std::vector<uint32_t> ids;
+  std::vector<uint32_t> ids = {};
   SamplingParams sampling = {};
   uint32_t num_new_tokens = 0;
   uint32_t arrival_step = 0;
