@@ -142,8 +142,6 @@ absl::Status CheckSupported(const Message& message) {
     missing = "parameters.logit_bias";
   } else if (message.n() > 1) {
     missing = "parameters.n";
-  } else if (!message.stop_conditions().empty()) {
-    missing = "parameters.stop_conditions";
   }
   if (missing.empty()) return absl::OkStatus();
   return MakeFieldError(ErrorReason::kUnsupportedField, missing, "not supported by this version");
@@ -161,6 +159,9 @@ GenerationParameters WithDefaults(const Message& message) {
   if (message.has_seed()) result.seed = message.seed();
   result.stop.assign(message.stop().begin(), message.stop().end());
   result.stop_token_ids.assign(message.stop_token_ids().begin(), message.stop_token_ids().end());
+  for (const int condition : message.stop_conditions()) {
+    result.stop_conditions.push_back(static_cast<phi::v1::StopCondition>(condition));
+  }
   result.include_stop = message.include_stop();
   result.ignore_eos = message.ignore_eos();
   if (message.has_logprobs()) result.logprobs = message.logprobs();

@@ -1,0 +1,65 @@
+#include "service/router/admission.h"
+
+#include <algorithm>
+
+#include "service/api/error.h"
+
+namespace phi::service {
+namespace {
+
+constexpr absl::Duration kRetryWhenFull = absl::Seconds(1);
+constexpr absl::Duration kRetryWhenNotReady = absl::Seconds(2);
+
+bool QueueHasRoom(const ReplicaLoad& replica) {
+  return replica.queued_requests < replica.max_queued_requests;
+}
+
+// A prompt is let in while nothing waits, however long: it could not be served at all otherwise.
+bool TokensHaveRoom(const ReplicaLoad& replica, const RequestCost& cost) {
+  return replica.queued_tokens == 0 ||
+         uint64_t{replica.queued_tokens} + cost.prompt_tokens <= replica.max_queued_tokens;
+}
+
+absl::Status NoReadyReplica() {
+  return MakeRetryError(ErrorReason::kNoReadyReplica, "no replica is ready", kRetryWhenNotReady);
+}
+
+}  // namespace
+
+absl::Status AdmitCall(const RouterLoad& router, std::span<const ReplicaLoad> replicas) {
+  if (router.draining) {
+    return MakeRetryError(ErrorReason::kDraining, "this server ends", kRetryWhenFull);
+  }
+  if (router.inflight_requests >= router.max_inflight_requests) {
+    return MakeRetryError(ErrorReason::kQueueFull, "too many requests are under way", kRetryWhenFull);
+  }
+  bool any_ready = false;
+  bool any_room = false;
+  for (const ReplicaLoad& replica : replicas) {
+    any_ready |= replica.ready;
+    any_room |= replica.ready && QueueHasRoom(replica);
+  }
+  if (!any_ready) return NoReadyReplica();
+  if (any_room) return absl::OkStatus();
+  return MakeRetryError(ErrorReason::kQueueFull, "every replica's queue is full", kRetryWhenFull);
+}
+
+absl::Status AdmitCost(const RequestCost& cost, std::span<const ReplicaLoad> replicas) {
+  bool any_ready = false;
+  bool any_fits = false;
+  bool any_room = false;
+  for (const ReplicaLoad& replica : replicas) {
+    const bool fits = replica.ready && cost.total() <= replica.kv_tokens;
+    any_ready |= replica.ready;
+    any_fits |= fits;
+    any_room |= fits && TokensHaveRoom(replica, cost);
+  }
+  if (!any_ready) return NoReadyReplica();
+  if (!any_fits) {
+    return MakeError(ErrorReason::kKvCapacity, "the KV cache of every replica is smaller than the request");
+  }
+  if (any_room) return absl::OkStatus();
+  return MakeRetryError(ErrorReason::kTokenBudget, "too many tokens are waiting", kRetryWhenFull);
+}
+
+}  // namespace phi::service

@@ -1,0 +1,74 @@
+#include "service/router/call_record.h"
+
+#include <algorithm>
+
+#include "service/api/error.h"
+#include "service/telemetry/logging.h"
+
+namespace phi::service {
+namespace {
+
+// CANCELLED and DEADLINE_EXCEEDED may have no reason: they are the caller's own doing.
+std::optional<ErrorReason> ReasonOf(const absl::Status& status) {
+  if (status.ok()) return std::nullopt;
+  if (const auto details = GetErrorDetails(status); details.has_value()) return details->reason;
+  const bool callers_own = status.code() == absl::StatusCode::kCancelled ||
+                           status.code() == absl::StatusCode::kDeadlineExceeded;
+  return callers_own ? std::nullopt : std::optional(ErrorReason::kInternal);
+}
+
+bool IsShedding(ErrorReason reason) {
+  return ErrorReasonInfo(reason).code == absl::StatusCode::kResourceExhausted;
+}
+
+void CountCall(const CallRecord& record, const absl::Status& status, const MetricPage& metrics, absl::Time now) {
+  const auto reason = ReasonOf(status);
+  const auto code = static_cast<size_t>(status.code());
+  const LabelIndex reason_label = reason.has_value() ? LabelIndex(*reason) : LabelIndex(kReasonNone);
+  metrics.Get(MetricId::kRouterRequestsTotal, {record.method, code, reason_label}).Add(1);
+  metrics.Get(MetricId::kRouterRequestDurationSeconds, {record.method})
+      .Observe(absl::ToDoubleSeconds(now - record.arrival));
+  metrics.Get(MetricId::kRouterOverheadSeconds, {record.method})
+      .Observe(absl::ToDoubleSeconds(record.own_time));
+  if (record.first_token.has_value()) {
+    metrics.Get(MetricId::kRouterTimeToFirstTokenSeconds, {record.method})
+        .Observe(absl::ToDoubleSeconds(*record.first_token - record.arrival));
+  }
+  if (reason.has_value() && IsShedding(*reason)) {
+    metrics.Get(MetricId::kRouterShedTotal, {*reason}).Add(1);
+  }
+  if (record.slow_reader.has_value()) {
+    metrics.Get(MetricId::kRouterSlowReadersTotal, {*record.slow_reader}).Add(1);
+  }
+}
+
+std::string ReasonForLog(const CallRecord& record, const absl::Status& status) {
+  if (record.slow_reader.has_value()) return "slow_reader";
+  const auto reason = ReasonOf(status);
+  return reason.has_value() ? std::string(ErrorReasonInfo(*reason).name) : "";
+}
+
+}  // namespace
+
+void ReportCall(const CallRecord& record, const absl::Status& status, const MetricPage& metrics) {
+  const absl::Time now = std::max(absl::Now(), record.arrival);
+  CountCall(record, status, metrics, now);
+  const std::string finish = record.finish == phi::v1::FINISH_REASON_UNSPECIFIED
+                                 ? ""
+                                 : phi::v1::FinishReason_Name(record.finish).substr(sizeof("FINISH_REASON"));
+  const double first_token_ms =
+      record.first_token.has_value() ? absl::ToDoubleMilliseconds(*record.first_token - record.arrival) : 0;
+  LogInfo("call", {{"request_id", record.request_id},
+                   {"method", LabelValues<MethodLabel>()[static_cast<size_t>(record.method)]},
+                   {"code", CodeLabelValues()[static_cast<size_t>(status.code())]},
+                   {"reason", ReasonForLog(record, status)},
+                   {"finish", finish},
+                   {"prompt_tokens", record.prompt_tokens},
+                   {"generated_tokens", record.generated_tokens},
+                   {"first_token_ms", first_token_ms},
+                   {"total_ms", absl::ToDoubleMilliseconds(now - record.arrival)},
+                   {"router_ms", absl::ToDoubleMilliseconds(record.own_time)},
+                   {"replica", record.replica}});
+}
+
+}  // namespace phi::service

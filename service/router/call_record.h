@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "phi/v1/generation.pb.h"
+#include "service/telemetry/metric_page.h"
+
+namespace phi::service {
+
+// What is told of one call at its end, in one log line and in the metrics. Never a text.
+struct CallRecord {
+  MethodLabel method = MethodLabel::kOther;
+  std::string request_id;
+  absl::Time arrival;
+  absl::Duration own_time;  // the router's, waits excluded
+  std::optional<absl::Time> first_token;
+  uint32_t prompt_tokens = 0;
+  uint32_t generated_tokens = 0;
+  phi::v1::FinishReason finish = phi::v1::FINISH_REASON_UNSPECIFIED;
+  std::string replica;  // the last one tried
+  std::optional<SlowReaderLabel> slow_reader;
+};
+
+// `status`: what the caller was told.
+void ReportCall(const CallRecord& record, const absl::Status& status, const MetricPage& metrics);
+
+}  // namespace phi::service

@@ -1,0 +1,333 @@
+#include "service/router/generate_call.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/base/status_macros.h"
+#include "service/api/error.h"
+#include "service/router/admission.h"
+#include "service/router/dispatcher.h"
+#include "service/router/grpc_messages.h"
+#include "service/telemetry/logging.h"
+
+namespace phi::service {
+namespace {
+
+// A replica ends a request at its time limit by itself; the router steps in only for one that does not.
+constexpr absl::Duration kTimeLimitGrace = absl::Seconds(1);
+
+// Adds the scope's time to what the router spent on the call itself.
+class OwnTime {
+ public:
+  explicit OwnTime(absl::Duration& total) : total_(total) {}
+  ~OwnTime() { total_ += absl::Now() - start_; }
+  OwnTime(const OwnTime&) = delete;
+  OwnTime& operator=(const OwnTime&) = delete;
+
+ private:
+  absl::Duration& total_;
+  const absl::Time start_ = absl::Now();
+};
+
+google::protobuf::Duration ToProto(absl::Duration duration) {
+  const int64_t nanos = absl::ToInt64Nanoseconds(std::max(duration, absl::ZeroDuration()));
+  google::protobuf::Duration result;
+  result.set_seconds(nanos / 1'000'000'000);
+  result.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+  return result;
+}
+
+// An estimate that costs nothing; what counts is that it grows with the message.
+size_t BytesOf(const phi::worker::v1::GenerateResponse& message) {
+  size_t bytes = 0;
+  for (const auto& token : message.tokens()) bytes += 32 * (1 + static_cast<size_t>(token.top_size()));
+  return bytes;
+}
+
+}  // namespace
+
+GenerateCall::GenerateCall(RouterContext& context, AnswerSink* sink, Origin origin)
+    : context_(context), origin_(std::move(origin)), sink_(sink) {
+  record_.method = origin_.method;
+  record_.arrival = absl::Now();
+}
+
+void GenerateCall::Start(const grpc::ByteBuffer& bytes) {
+  const size_t inflight = context_.calls.Add(shared_from_this());
+  const absl::MutexLock lock(&mutex_);
+  const OwnTime own_time(record_.own_time);
+  absl::Status status = CheckAndAdmit(bytes, inflight);
+  if (status.ok()) status = StartTokenizing();
+  if (!status.ok()) EndCall(status);
+}
+
+absl::Status GenerateCall::CheckAndAdmit(const grpc::ByteBuffer& bytes, size_t inflight) {
+  const absl::Status parsed = ParseMessage(bytes, request_);
+  record_.request_id = RequestIdOrNew(parsed.ok() ? request_.request_id() : "");
+  sink_->SetRequestId(record_.request_id);
+  PHI_RETURN_IF_ERROR(parsed);
+  PHI_RETURN_IF_ERROR(CheckRequestId(request_.request_id()));
+  PHI_ASSIGN_OR_RETURN(parameters_, CheckRequest(request_, !sink_->streams(), context_.request_limits()));
+  seed_ = parameters_.seed.has_value() ? *parameters_.seed : RandomSeed();
+  return AdmitCall({.inflight_requests = static_cast<uint32_t>(inflight),
+                    .max_inflight_requests = context_.limits.max_inflight_requests,
+                    .draining = context_.calls.draining()},
+                   context_.replicas.Loads());
+}
+
+absl::Status GenerateCall::StartTokenizing() {
+  if (request_.has_token_ids() && parameters_.stop_conditions.empty()) {
+    PHI_ASSIGN_OR_RETURN(Prompt prompt, ReadPrompt());
+    return OnPrompt(std::move(prompt));
+  }
+  if (context_.work.Submit([self = shared_from_this()] { self->Tokenize(); })) return absl::OkStatus();
+  return MakeRetryError(ErrorReason::kQueueFull, "too many prompts wait for tokenization", absl::Seconds(1));
+}
+
+void GenerateCall::Tokenize() {
+  const absl::Time start = absl::Now();
+  absl::StatusOr<Prompt> prompt = ReadPrompt();
+  const absl::MutexLock lock(&mutex_);
+  record_.own_time += absl::Now() - start;
+  if (over()) return;
+  const OwnTime own_time(record_.own_time);
+  const absl::Status status = prompt.ok() ? OnPrompt(*std::move(prompt)) : prompt.status();
+  if (!status.ok()) EndCall(status);
+}
+
+absl::StatusOr<GenerateCall::Prompt> GenerateCall::ReadPrompt() const {
+  const Tokenizer& tokenizer = context_.model.tokenizer;
+  Prompt prompt;
+  if (request_.has_token_ids()) {
+    prompt.ids.assign(request_.token_ids().ids().begin(), request_.token_ids().ids().end());
+    // Stop conditions compare with the prompt's last lines.
+    if (parameters_.stop_conditions.empty()) return prompt;
+    PHI_ASSIGN_OR_RETURN(prompt.text, tokenizer.Decode(prompt.ids));
+    return prompt;
+  }
+  // More tokens than the context are wanted only where the prompt's end is kept of them.
+  const size_t max_tokens = parameters_.truncate_prompt.has_value()
+                                ? kMaxMessageBytes
+                                : context_.request_limits().model.context_tokens;
+  auto ids = tokenizer.Encode(request_.text(), {.max_tokens = max_tokens, .cancelled = tokenizing_.get_token()});
+  if (ids.status().code() == absl::StatusCode::kOutOfRange) return PromptTooLong("text");
+  PHI_RETURN_IF_ERROR(ids.status());
+  prompt.ids = *std::move(ids);
+  prompt.text = request_.text();
+  return prompt;
+}
+
+absl::Status GenerateCall::OnPrompt(Prompt prompt) {
+  prompt_ = std::move(prompt.ids);
+  if (parameters_.truncate_prompt.has_value() && prompt_.size() > *parameters_.truncate_prompt) {
+    prompt_.erase(prompt_.begin(), prompt_.end() - *parameters_.truncate_prompt);
+  }
+  const std::string_view field = request_.has_token_ids() ? "token_ids" : "text";
+  PHI_ASSIGN_OR_RETURN(
+      const TokenBudget budget,
+      FitContext(prompt_.size(), field, parameters_, context_.request_limits().model.context_tokens));
+  cost_ = {.prompt_tokens = static_cast<uint32_t>(prompt_.size()), .max_new_tokens = budget.max_new_tokens};
+  record_.prompt_tokens = cost_.prompt_tokens;
+  PHI_RETURN_IF_ERROR(AdmitCost(cost_, context_.replicas.Loads()));
+  answer_.emplace(context_.model.tokenizer, parameters_, prompt.text, budget.bounded_by_context);
+  return Dispatch(nullptr);
+}
+
+absl::Status GenerateCall::Dispatch(const Replica* excluded) {
+  if (absl::Now() >= record_.arrival + TimeLimit()) {
+    return MakeError(ErrorReason::kDeadlineInQueue, "the time limit passed before the first token");
+  }
+  PHI_ASSIGN_OR_RETURN(ReplicaLease lease, context_.replicas.Acquire(cost_, excluded));
+  record_.replica = lease.address();
+  replica_call_ =
+      ReplicaCall::Start(std::move(lease), RequestForReplica(), UpstreamDeadline(), shared_from_this());
+  return absl::OkStatus();
+}
+
+absl::Duration GenerateCall::TimeLimit() const {
+  return parameters_.time_limit.value_or(context_.limits.max_time_limit);
+}
+
+// The caller's own deadline is passed on as it is: the replica stops a margin before it, so that the text so far arrives.
+absl::Time GenerateCall::UpstreamDeadline() const {
+  return std::min(origin_.deadline, record_.arrival + TimeLimit() + kTimeLimitGrace);
+}
+
+phi::worker::v1::GenerateRequest GenerateCall::RequestForReplica() const {
+  phi::worker::v1::GenerateRequest request;
+  request.set_request_id(record_.request_id);
+  request.mutable_prompt_token_ids()->Add(prompt_.begin(), prompt_.end());
+  request.set_caller(origin_.caller);
+  phi::v1::GenerationParameters& parameters = *request.mutable_parameters();
+  parameters = request_.parameters();
+  parameters.clear_stop();
+  parameters.clear_stop_conditions();
+  parameters.clear_include_stop();
+  parameters.clear_truncate_prompt();
+  parameters.set_max_new_tokens(cost_.max_new_tokens);
+  parameters.set_seed(seed_);
+  *parameters.mutable_time_limit() = ToProto(record_.arrival + TimeLimit() - absl::Now());
+  return request;
+}
+
+void GenerateCall::OnReplicaMessage(const phi::worker::v1::GenerateResponse& message) {
+  const absl::MutexLock lock(&mutex_);
+  if (over()) return;
+  const OwnTime own_time(record_.own_time);
+  if (message.has_summary()) replica_summary_.MergeFrom(message.summary());
+  if (!record_.first_token.has_value() && !message.tokens().empty()) {
+    record_.first_token = absl::Now();
+    pending_.mutable_header()->set_request_id(record_.request_id);
+    pending_.mutable_header()->set_seed(seed_);
+    has_pending_ = true;
+    if (retry_.has_value()) context_.metrics.Get(MetricId::kRouterFailoversTotal, {*retry_}).Add(1);
+  }
+  const size_t text_before = pending_.text().size();
+  const int ids_before = pending_.token_ids_size();
+  const absl::Status status = answer_->Add(message, pending_);
+  record_.generated_tokens = answer_->generated_tokens();
+  has_pending_ |= pending_.text().size() != text_before || pending_.token_ids_size() != ids_before;
+  pending_bytes_ += pending_.text().size() - text_before + BytesOf(message);
+  if (!status.ok() || answer_->ended()) {
+    EndCall(status);
+  } else {
+    WriteOrFinish();
+  }
+}
+
+void GenerateCall::OnReplicaEnd(const absl::Status& status) {
+  const absl::MutexLock lock(&mutex_);
+  const Replica* lost = replica_call_ == nullptr ? nullptr : replica_call_->lease().replica();
+  replica_call_ = nullptr;
+  if (over()) return;
+  const OwnTime own_time(record_.own_time);
+  // A stream that ends well has said its finish reason, and the call was over with it.
+  const absl::Status failure =
+      status.ok() ? MakeError(ErrorReason::kReplicaLost, "the replica broke off") : status;
+  if (!record_.first_token.has_value() && !retry_.has_value()) {
+    retry_ = RetryReason(failure);
+    if (retry_.has_value() && Dispatch(lost).ok()) {
+      context_.metrics.Get(MetricId::kRouterRetriesTotal, {*retry_}).Add(1);
+      return;
+    }
+  }
+  EndCall(ReplicaFailure(failure));
+}
+
+absl::Status GenerateCall::ReplicaFailure(const absl::Status& status) {
+  const bool is_deadline = status.code() == absl::StatusCode::kDeadlineExceeded &&
+                           !GetErrorDetails(status).has_value();
+  if (!is_deadline) return ReplicaErrorForCaller(status);
+  if (!record_.first_token.has_value()) {
+    return MakeError(ErrorReason::kDeadlineInQueue, "the time limit passed before the first token");
+  }
+  answer_->Finish(phi::v1::FINISH_REASON_TIME_LIMIT, pending_);
+  return absl::OkStatus();
+}
+
+void GenerateCall::OnWriteDone(bool ok) {
+  const absl::MutexLock lock(&mutex_);
+  writing_since_.reset();
+  if (finished_) return;
+  const OwnTime own_time(record_.own_time);
+  if (ok) {
+    WriteOrFinish();
+  } else {
+    CutOff(absl::CancelledError("the caller went away"));
+  }
+}
+
+void GenerateCall::OnCancel() {
+  const absl::MutexLock lock(&mutex_);
+  if (finished_) return;
+  if (absl::Now() >= origin_.deadline) {
+    CutOff(absl::DeadlineExceededError("the deadline passed"));
+  } else {
+    CutOff(absl::CancelledError("the caller went away"));
+  }
+}
+
+void GenerateCall::Sweep(absl::Time now) {
+  const absl::MutexLock lock(&mutex_);
+  if (finished_ || !writing_since_.has_value()) return;
+  if (now - *writing_since_ < context_.limits.slow_reader_timeout) return;
+  record_.slow_reader = SlowReaderLabel::kStalled;
+  CutOff(absl::CancelledError("the reader took nothing for too long"));
+}
+
+void GenerateCall::Abort(const absl::Status& status) {
+  const absl::MutexLock lock(&mutex_);
+  if (finished_) return;
+  if (writing_since_.has_value()) {
+    CutOff(status);
+  } else {
+    EndCall(status);
+  }
+}
+
+void GenerateCall::EndCall(const absl::Status& status) {
+  if (over()) return;
+  ending_ = status;
+  tokenizing_.request_stop();
+  if (replica_call_ != nullptr) replica_call_->Cancel();
+  WriteOrFinish();
+}
+
+void GenerateCall::CutOff(const absl::Status& status) {
+  tokenizing_.request_stop();
+  if (replica_call_ != nullptr) replica_call_->Cancel();
+  FinishSink({.status = status, .last = nullptr, .tokens_emitted = std::nullopt, .cut = true});
+}
+
+void GenerateCall::WriteOrFinish() {
+  if (finished_) return;
+  if (writing_since_.has_value()) {
+    if (pending_bytes_ <= context_.limits.max_pending_bytes) return;  // joined into the next message
+    record_.slow_reader = SlowReaderLabel::kBufferFull;
+    CutOff(absl::CancelledError("the reader is too slow"));
+    return;
+  }
+  if (ending_.has_value() && ending_->ok()) {
+    FillSummary();
+    FinishSink({.status = *ending_, .last = &pending_, .tokens_emitted = std::nullopt});
+  } else if (ending_.has_value()) {
+    const bool has_text = sink_->streams() && has_pending_;
+    const auto emitted =
+        record_.first_token.has_value() ? std::optional(record_.generated_tokens) : std::nullopt;
+    FinishSink({.status = *ending_, .last = has_text ? &pending_ : nullptr, .tokens_emitted = emitted});
+  } else if (sink_->streams() && has_pending_) {
+    writing_since_ = absl::Now();
+    sink_->Write(pending_);
+    pending_.Clear();
+    has_pending_ = false;
+    pending_bytes_ = 0;
+  }
+}
+
+void GenerateCall::FillSummary() {
+  record_.finish = pending_.finish().reason();
+  const absl::Time now = absl::Now();
+  phi::v1::Usage& usage = *pending_.mutable_summary()->mutable_usage();
+  usage.set_prompt_tokens(cost_.prompt_tokens);
+  usage.set_generated_tokens(record_.generated_tokens);
+  usage.set_cached_prompt_tokens(replica_summary_.cached_prompt_tokens());
+  phi::v1::Timings& timings = *pending_.mutable_summary()->mutable_timings();
+  if (replica_summary_.has_queue()) *timings.mutable_queue() = replica_summary_.queue();
+  if (replica_summary_.has_prefill()) *timings.mutable_prefill() = replica_summary_.prefill();
+  const absl::Time first_token = record_.first_token.value_or(now);
+  *timings.mutable_time_to_first_token() = ToProto(first_token - record_.arrival);
+  // A stop string ends the replica's stream before it sums up; what the router saw is then the measure.
+  *timings.mutable_decode() =
+      replica_summary_.has_decode() ? replica_summary_.decode() : ToProto(now - first_token);
+  *timings.mutable_router() = ToProto(record_.own_time);
+  *timings.mutable_total() = ToProto(now - record_.arrival);
+}
+
+void GenerateCall::FinishSink(const AnswerSink::End& end) {
+  finished_ = true;
+  ReportCall(record_, end.status, context_.metrics);
+  sink_->Finish(end);
+  context_.calls.Remove(this);
+}
+
+}  // namespace phi::service

@@ -1,0 +1,124 @@
+#include "service/router/generate_reactors.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "service/api/grpc_status.h"
+#include "service/router/generate_call.h"
+#include "service/router/grpc_messages.h"
+
+namespace phi::service {
+namespace {
+
+GenerateCall::Origin OriginOf(const grpc::CallbackServerContext& rpc, MethodLabel method) {
+  return {.method = method, .deadline = absl::FromChrono(rpc.deadline()), .caller = PeerHost(rpc.peer())};
+}
+
+void AddTrailers(const AnswerSink::End& end, grpc::CallbackServerContext& rpc) {
+  AddErrorTrailers(end.status, rpc);
+  if (end.tokens_emitted.has_value()) {
+    rpc.AddTrailingMetadata("phi-tokens-emitted", std::to_string(*end.tokens_emitted));
+  }
+}
+
+phi::v1::GenerateResponse ToUnary(phi::v1::GenerateStreamResponse joined) {
+  phi::v1::GenerateResponse response;
+  *response.mutable_header() = std::move(*joined.mutable_header());
+  phi::v1::Completion& completion = *response.add_completions();
+  completion.set_index(joined.index());
+  completion.set_text(std::move(*joined.mutable_text()));
+  *completion.mutable_token_ids() = std::move(*joined.mutable_token_ids());
+  *completion.mutable_logprobs() = std::move(*joined.mutable_logprobs());
+  *completion.mutable_finish() = std::move(*joined.mutable_finish());
+  *response.mutable_summary() = std::move(*joined.mutable_summary());
+  return response;
+}
+
+class UnaryReactor final : public grpc::ServerUnaryReactor, public AnswerSink {
+ public:
+  UnaryReactor(RouterContext& context, grpc::CallbackServerContext& rpc, grpc::ByteBuffer& response)
+      : rpc_(rpc),
+        response_(response),
+        call_(std::make_shared<GenerateCall>(context, this, OriginOf(rpc, MethodLabel::kGenerate))) {}
+
+  void Start(const grpc::ByteBuffer& request) { call_->Start(request); }
+
+  bool streams() const override { return false; }
+  void SetRequestId(const std::string& request_id) override {
+    rpc_.AddInitialMetadata("phi-request-id", request_id);
+  }
+  void Write(const phi::v1::GenerateStreamResponse& /*message*/) override {}
+  void Finish(const End& end) override {
+    AddTrailers(end, rpc_);
+    if (end.last != nullptr) response_ = SerializeMessage(ToUnary(*end.last));
+    ServerUnaryReactor::Finish(ToGrpcStatus(end.status));
+  }
+
+ private:
+  void OnCancel() override { call_->OnCancel(); }
+  void OnDone() override { delete this; }
+
+  grpc::CallbackServerContext& rpc_;
+  grpc::ByteBuffer& response_;
+  const std::shared_ptr<GenerateCall> call_;  // shared as GenerateCall says
+};
+
+class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public AnswerSink {
+ public:
+  StreamReactor(RouterContext& context, grpc::CallbackServerContext& rpc)
+      : rpc_(rpc),
+        call_(std::make_shared<GenerateCall>(context, this, OriginOf(rpc, MethodLabel::kGenerateStream))) {}
+
+  void Start(const grpc::ByteBuffer& request) { call_->Start(request); }
+
+  bool streams() const override { return true; }
+  void SetRequestId(const std::string& request_id) override {
+    rpc_.AddInitialMetadata("phi-request-id", request_id);
+  }
+  void Write(const phi::v1::GenerateStreamResponse& message) override {
+    bytes_ = SerializeMessage(message);
+    StartWrite(&bytes_);
+  }
+  void Finish(const End& end) override {
+    AddTrailers(end, rpc_);
+    // What a stalled reader has not taken would hold back the status as well.
+    if (end.cut) rpc_.TryCancel();
+    if (end.last == nullptr) {
+      ServerWriteReactor::Finish(ToGrpcStatus(end.status));
+      return;
+    }
+    bytes_ = SerializeMessage(*end.last);
+    StartWriteAndFinish(&bytes_, grpc::WriteOptions(), ToGrpcStatus(end.status));
+  }
+
+ private:
+  void OnWriteDone(bool ok) override { call_->OnWriteDone(ok); }
+  void OnCancel() override { call_->OnCancel(); }
+  void OnDone() override { delete this; }
+
+  grpc::CallbackServerContext& rpc_;
+  grpc::ByteBuffer bytes_;                    // of the outstanding write
+  const std::shared_ptr<GenerateCall> call_;  // shared as GenerateCall says
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* StartGenerate(RouterContext& context,
+                                        grpc::CallbackServerContext& rpc,
+                                        const grpc::ByteBuffer& request,
+                                        grpc::ByteBuffer& response) {
+  auto* reactor = new UnaryReactor(context, rpc, response);
+  reactor->Start(request);
+  return reactor;
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartGenerateStream(RouterContext& context,
+                                                                grpc::CallbackServerContext& rpc,
+                                                                const grpc::ByteBuffer& request) {
+  auto* reactor = new StreamReactor(context, rpc);
+  reactor->Start(request);
+  return reactor;
+}
+
+}  // namespace phi::service

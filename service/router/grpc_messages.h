@@ -1,0 +1,28 @@
+#pragma once
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "google/protobuf/message.h"
+
+// What every handler does with bytes and metadata, since all of them are raw methods.
+namespace phi::service {
+
+// MALFORMED_REQUEST for bytes that are not the message, or a text in it that is not UTF-8.
+absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Message& message);
+grpc::ByteBuffer SerializeMessage(const google::protobuf::Message& message);
+
+// The caller's id, where it is a valid one, or a made-up one of 32 hexadecimal digits.
+std::string RequestIdOrNew(const std::string& asked);
+uint64_t RandomSeed();
+
+// grpc-retry-pushback-ms, where the error says when to come back.
+void AddErrorTrailers(const absl::Status& status, grpc::ServerContextBase& context);
+
+// "ipv4:192.0.2.1:50001" without the port: who calls, for fairness.
+std::string PeerHost(const std::string& peer);
+
+}  // namespace phi::service

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <grpcpp/client_context.h>
+#include <grpcpp/support/client_callback.h>
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "phi/worker/v1/worker.grpc.pb.h"
+#include "service/router/replicas/replica_pool.h"
+
+namespace phi::service {
+
+// One stream of tokens from one replica. Owns itself from Start until OnEnd has returned; until then the lease counts.
+class ReplicaCall : public grpc::ClientReadReactor<phi::worker::v1::GenerateResponse> {
+ public:
+  // Called by gRPC's threads, one call at a time, OnEnd last and exactly once.
+  class Listener {
+   public:
+    virtual ~Listener() = default;
+    // Nothing else arrives until this returns.
+    virtual void OnReplicaMessage(const phi::worker::v1::GenerateResponse& message) = 0;
+    // `status`: as FromGrpcStatus gives it. The ReplicaCall is gone once this has returned.
+    virtual void OnReplicaEnd(const absl::Status& status) = 0;
+  };
+
+  // `listener` is kept until OnReplicaEnd has returned. The returned pointer is for Cancel, and valid as long.
+  static ReplicaCall* Start(ReplicaLease lease,
+                            phi::worker::v1::GenerateRequest request,
+                            absl::Time deadline,
+                            std::shared_ptr<Listener> listener);
+
+  // Any thread, any number of times; OnReplicaEnd still comes.
+  void Cancel() { context_.TryCancel(); }
+
+  const ReplicaLease& lease() const { return lease_; }
+
+ private:
+  ReplicaCall(ReplicaLease lease,
+              phi::worker::v1::GenerateRequest request,
+              std::shared_ptr<Listener> listener);
+  void OnReadDone(bool ok) override;
+  void OnDone(const grpc::Status& status) override;
+
+  ReplicaLease lease_;
+  phi::worker::v1::GenerateRequest request_;
+  phi::worker::v1::GenerateResponse response_;
+  grpc::ClientContext context_;
+  std::shared_ptr<Listener> listener_;  // shared with the server's side of the same call
+  bool from_old_epoch_ = false;
+};
+
+}  // namespace phi::service

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+
+namespace phi::service {
+
+// What admission and choice know of one replica: the load it pushed last, at most half a second old, and what this router has
+// sent it.
+struct ReplicaLoad {
+  bool ready = false;  // connected, of the same model, not draining
+  uint64_t outstanding_tokens = 0;  // prompt + max_new_tokens of this router's calls there
+  uint32_t queued_requests = 0;
+  uint32_t max_queued_requests = 0;
+  uint32_t queued_tokens = 0;
+  uint32_t max_queued_tokens = 0;
+  uint32_t kv_tokens = 0;  // the whole KV cache
+};
+
+struct RequestCost {
+  uint32_t prompt_tokens = 0;
+  uint32_t max_new_tokens = 0;
+
+  uint64_t total() const { return uint64_t{prompt_tokens} + max_new_tokens; }
+};
+
+}  // namespace phi::service

@@ -1,0 +1,296 @@
+#include "service/router/replicas/replica_pool.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "service/api/error.h"
+#include "service/api/generation_parameters.h"
+#include "service/router/dispatcher.h"
+#include "service/router/replicas/replica.h"
+#include "service/router/replicas/replica_watch.h"
+#include "service/telemetry/logging.h"
+
+namespace phi::service {
+namespace {
+
+constexpr absl::Duration kMaintenanceInterval = absl::Milliseconds(250);
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+  grpc::ChannelArguments args;
+  // The pool itself tries again, and a call's second try goes elsewhere.
+  args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
+  args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  args.SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
+  // A connection of its own: gRPC would share one between channels of equal address and arguments.
+  args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), args);
+}
+
+std::string_view StateName(ReplicaStateLabel state) {
+  return LabelValues<ReplicaStateLabel>()[static_cast<size_t>(state)];
+}
+
+}  // namespace
+
+ReplicaLease::ReplicaLease(std::shared_ptr<Replica> replica, const RequestCost& cost)
+    : replica_(std::move(replica)), cost_tokens_(cost.total()), epoch_(replica_->incarnation) {
+  replica_->outstanding_tokens += cost_tokens_;
+}
+
+ReplicaLease::~ReplicaLease() {
+  if (replica_ != nullptr) replica_->outstanding_tokens -= cost_tokens_;
+}
+
+phi::worker::v1::Worker::Stub& ReplicaLease::stub() const { return *replica_->stub; }
+const std::string& ReplicaLease::address() const { return replica_->address; }
+bool ReplicaLease::IsCurrentEpoch() const { return replica_->incarnation == epoch_; }
+
+std::unique_ptr<ReplicaPool> ReplicaPool::Start(Options options) {
+  return std::unique_ptr<ReplicaPool>(new ReplicaPool(std::move(options)));
+}
+
+ReplicaPool::ReplicaPool(Options options) : options_(std::move(options)) {
+  {
+    const absl::MutexLock lock(&mutex_);
+    SetAddresses(options_.replicas.addresses);
+  }
+  maintenance_ = std::jthread([this] { Maintain(); });
+}
+
+ReplicaPool::~ReplicaPool() {
+  {
+    const absl::MutexLock lock(&mutex_);
+    ending_ = true;
+  }
+  maintenance_.join();
+  const absl::MutexLock lock(&mutex_);
+  for (const auto& replica : replicas_) {
+    if (replica->watch != nullptr) replica->watch->Cancel();
+  }
+  mutex_.Await(absl::Condition(this, &ReplicaPool::NoWatches));
+}
+
+void ReplicaPool::Maintain() {
+  absl::Time next_resolve = absl::InfinitePast();
+  while (true) {
+    if (!options_.replicas.names.empty() && absl::Now() >= next_resolve) {
+      Resolve();
+      next_resolve = absl::Now() + options_.resolve_interval;
+    }
+    PublishReadiness();
+    const absl::MutexLock lock(&mutex_);
+    StartDueWatches(absl::Now());
+    wake_ = false;
+    const auto woken = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ending_ || wake_; };
+    mutex_.AwaitWithTimeout(absl::Condition(&woken), kMaintenanceInterval);
+    if (ending_) return;
+  }
+}
+
+void ReplicaPool::Resolve() {
+  std::set<std::string> addresses(options_.replicas.addresses.begin(), options_.replicas.addresses.end());
+  for (const ReplicaList::Name& name : options_.replicas.names) {
+    const auto found = LookUp(name);
+    if (!found.ok()) {
+      LogWarning("replica look-up failed; what is known stays", {{"name", name.host}});
+      return;
+    }
+    addresses.insert(found->begin(), found->end());
+  }
+  {
+    const absl::MutexLock lock(&mutex_);
+    SetAddresses(std::vector<std::string>(addresses.begin(), addresses.end()));
+  }
+  PublishReadiness();
+}
+
+void ReplicaPool::SetAddresses(const std::vector<std::string>& addresses) {
+  for (size_t i = replicas_.size(); i-- > 0;) {
+    if (std::find(addresses.begin(), addresses.end(), replicas_[i]->address) == addresses.end()) {
+      RemoveReplica(i);
+    }
+  }
+  for (const std::string& address : addresses) {
+    const bool known = std::any_of(replicas_.begin(), replicas_.end(),
+                                   [&](const auto& replica) { return replica->address == address; });
+    if (!known) AddReplica(address);
+  }
+  options_.metrics->Get(MetricId::kRouterReplicasExpected).Set(static_cast<double>(replicas_.size()));
+}
+
+void ReplicaPool::AddReplica(const std::string& address) {
+  const auto slot = options_.metrics->AddReplica(address);
+  if (!slot.ok()) {
+    LogWarning("too many replicas; one is left out", {{"replica", address}});
+    return;
+  }
+  auto replica = std::make_shared<Replica>();
+  replica->address = address;
+  replica->stub = phi::worker::v1::Worker::NewStub(MakeChannel(address));
+  replica->metric_slot = *slot;
+  for (size_t state = 0; state < kNumReplicaStates; ++state) {
+    replica->state_series[state] = options_.metrics->Get(MetricId::kRouterReplicaState, {*slot, state});
+  }
+  SetState(*replica, ReplicaStateLabel::kConnecting);
+  replicas_.push_back(std::move(replica));
+}
+
+void ReplicaPool::RemoveReplica(size_t index) {
+  const std::shared_ptr<Replica> replica = replicas_[index];
+  LogInfo("replica removed", {{"replica", replica->address}});
+  replica->removed = true;
+  if (replica->watch != nullptr) replica->watch->Cancel();
+  options_.metrics->RemoveReplica(replica->metric_slot);
+  replicas_.erase(replicas_.begin() + static_cast<std::ptrdiff_t>(index));
+}
+
+void ReplicaPool::StartDueWatches(absl::Time now) {
+  for (const auto& replica : replicas_) {
+    if (replica->watch != nullptr) {
+      if (now - replica->last_heard <= options_.silence_limit) continue;
+      SetState(*replica, ReplicaStateLabel::kLost);
+      replica->watch->Cancel();
+    } else if (now >= replica->next_watch) {
+      replica->last_heard = now;
+      replica->watch = ReplicaWatch::Start(this, replica);
+      ++num_watches_;
+    }
+  }
+}
+
+void ReplicaPool::OnWatchStatus(Replica& replica, const phi::worker::v1::ReplicaStatus& status) {
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (replica.removed) return;
+    replica.last_heard = absl::Now();
+    replica.failures = 0;
+    if (status.epoch() != replica.status.epoch()) ++replica.incarnation;
+    replica.status = status;
+    if (status.fingerprint() != options_.fingerprint) {
+      SetState(replica, ReplicaStateLabel::kRefused);
+    } else {
+      SetState(replica, status.draining() ? ReplicaStateLabel::kDraining : ReplicaStateLabel::kReady);
+    }
+  }
+  PublishReadiness();
+}
+
+void ReplicaPool::OnWatchEnd(Replica& replica) {
+  {
+    const absl::MutexLock lock(&mutex_);
+    replica.watch = nullptr;
+    ++replica.failures;
+    // The first end may only be a connection of ripe age: it is opened again at once, and a replica that is really gone
+    // shows by refusing it.
+    absl::Duration backoff = absl::ZeroDuration();
+    if (replica.failures > 1) {
+      if (replica.state != ReplicaStateLabel::kConnecting && !replica.removed) {
+        SetState(replica, ReplicaStateLabel::kLost);
+      }
+      backoff = std::min(options_.max_backoff, options_.min_backoff * (1 << std::min(replica.failures - 2, 10)));
+      backoff *= absl::Uniform(random_, 0.5, 1.0);
+    } else {
+      wake_ = true;
+    }
+    replica.next_watch = absl::Now() + backoff;
+  }
+  PublishReadiness();
+  // Last: the destructor waits for it, and the pool may be gone right after.
+  const absl::MutexLock lock(&mutex_);
+  --num_watches_;
+}
+
+void ReplicaPool::SetState(Replica& replica, ReplicaStateLabel state) {
+  const ReplicaStateLabel before = std::exchange(replica.state, state);
+  replica.state_series[static_cast<size_t>(before)].Set(0);
+  replica.state_series[static_cast<size_t>(state)].Set(1);
+  uint32_t context_tokens = 0;
+  for (const auto& other : replicas_) {
+    if (other->state != ReplicaStateLabel::kReady) continue;
+    const uint32_t its = other->status.context_tokens();
+    context_tokens = context_tokens == 0 ? its : std::min(context_tokens, its);
+  }
+  context_tokens_.store(context_tokens, std::memory_order_relaxed);
+  if (before == state) return;
+  if (state == ReplicaStateLabel::kRefused) {
+    LogWarning("replica refused: it serves another config.json or tokenizer.json than --model holds",
+               {{"replica", replica.address}});
+  } else {
+    LogInfo("replica " + std::string(StateName(state)),
+            {{"replica", replica.address}, {"epoch", replica.status.epoch()}});
+  }
+}
+
+std::vector<ReplicaLoad> ReplicaPool::LoadsLocked() const {
+  std::vector<ReplicaLoad> loads;
+  loads.reserve(replicas_.size());
+  for (const auto& replica : replicas_) {
+    loads.push_back({.ready = replica->state == ReplicaStateLabel::kReady,
+                     .outstanding_tokens = replica->outstanding_tokens,
+                     .queued_requests = replica->status.queued_requests(),
+                     .max_queued_requests = replica->status.max_queued_requests(),
+                     .queued_tokens = replica->status.queued_tokens(),
+                     .max_queued_tokens = replica->status.max_queued_tokens(),
+                     .kv_tokens = replica->status.kv_tokens()});
+  }
+  return loads;
+}
+
+std::vector<ReplicaLoad> ReplicaPool::Loads() const {
+  const absl::MutexLock lock(&mutex_);
+  return LoadsLocked();
+}
+
+absl::StatusOr<ReplicaLease> ReplicaPool::Acquire(const RequestCost& cost, const Replica* excluded) {
+  const absl::MutexLock lock(&mutex_);
+  std::optional<size_t> excluded_index;
+  for (size_t i = 0; i < replicas_.size(); ++i) {
+    if (replicas_[i].get() == excluded) excluded_index = i;
+  }
+  const auto chosen = ChooseReplica(LoadsLocked(), cost, excluded_index, rotation_++);
+  if (!chosen.has_value()) {
+    return MakeRetryError(ErrorReason::kNoReadyReplica, "no replica is ready", absl::Seconds(2));
+  }
+  return ReplicaLease(replicas_[*chosen], cost);
+}
+
+bool ReplicaPool::AnyReady() const {
+  const absl::MutexLock lock(&mutex_);
+  return std::any_of(replicas_.begin(), replicas_.end(), [](const auto& replica) {
+    return replica->state == ReplicaStateLabel::kReady;
+  });
+}
+
+ReplicaPool::Summary ReplicaPool::Describe() const {
+  const absl::MutexLock lock(&mutex_);
+  Summary summary;
+  summary.context_tokens = context_tokens();
+  for (const auto& replica : replicas_) {
+    phi::v1::ReplicaInfo& info = summary.replicas.emplace_back();
+    info.set_address(replica->address);
+    info.set_state(std::string(StateName(replica->state)));
+    info.set_epoch(replica->status.epoch());
+    info.set_world_size(replica->status.world_size());
+    info.set_isa(replica->status.isa());
+    if (replica->state == ReplicaStateLabel::kReady) summary.dtype = replica->status.dtype();
+  }
+  return summary;
+}
+
+void ReplicaPool::PublishReadiness() {
+  const absl::MutexLock lock(&publish_mutex_);
+  const bool ready = AnyReady();
+  if (std::exchange(published_ready_, ready) == ready) return;
+  options_.on_ready_change(ready);
+}
+
+}  // namespace phi::service

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/random/random.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "phi/v1/generation.pb.h"
+#include "phi/worker/v1/worker.grpc.pb.h"
+#include "service/router/replicas/replica_list.h"
+#include "service/router/replicas/replica_load.h"
+#include "service/telemetry/metric_page.h"
+
+namespace phi::service {
+
+struct Replica;
+class ReplicaWatch;
+
+// The right to send one call to one replica; its tokens count as outstanding there until it goes.
+class ReplicaLease {
+ public:
+  ReplicaLease(std::shared_ptr<Replica> replica, const RequestCost& cost);
+  ~ReplicaLease();
+  ReplicaLease(ReplicaLease&&) = default;
+  ReplicaLease& operator=(ReplicaLease&&) = delete;
+
+  phi::worker::v1::Worker::Stub& stub() const;
+  const std::string& address() const;
+  bool Holds(const Replica* replica) const { return replica_.get() == replica; }
+  const Replica* replica() const { return replica_.get(); }
+  // Whether the replica has not started anew since.
+  bool IsCurrentEpoch() const;
+
+ private:
+  std::shared_ptr<Replica> replica_;  // shared with the pool, which may drop the replica first
+  uint64_t cost_tokens_ = 0;
+  uint64_t epoch_ = 0;
+};
+
+// The replicas: found by a fixed list or by name, each watched over one WatchStatus stream that is opened again with jittered
+// backoff. A replica of another fingerprint gets no calls; what comes from an older epoch is dropped. Any thread may call.
+class ReplicaPool {
+ public:
+  struct Options {
+    ReplicaList replicas;
+    std::string fingerprint;  // of the router's own model directory
+    MetricPage* metrics = nullptr;
+    // Called when `any replica is ready` changes, one call at a time.
+    std::function<void(bool)> on_ready_change;
+    absl::Duration resolve_interval = absl::Seconds(5);
+    absl::Duration min_backoff = absl::Milliseconds(100);
+    absl::Duration max_backoff = absl::Seconds(2);
+    // Replicas push at least every 500 ms; one that is silent for that long is taken for hung.
+    absl::Duration silence_limit = absl::Seconds(5);
+  };
+
+  static std::unique_ptr<ReplicaPool> Start(Options options);
+  // Ends all streams and waits for their ends.
+  ~ReplicaPool();
+  ReplicaPool(const ReplicaPool&) = delete;
+  ReplicaPool& operator=(const ReplicaPool&) = delete;
+
+  std::vector<ReplicaLoad> Loads() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The best replica for the request (ChooseReplica); NO_READY_REPLICA when there is none but `excluded`, which may be null.
+  absl::StatusOr<ReplicaLease> Acquire(const RequestCost& cost, const Replica* excluded)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  bool AnyReady() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // For GetModelInfo.
+  struct Summary {
+    std::vector<phi::v1::ReplicaInfo> replicas;
+    std::string dtype;            // of the ready ones; empty while there is none
+    uint32_t context_tokens = 0;  // the least of the ready ones; 0 while there is none
+  };
+  Summary Describe() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Describe().context_tokens, cheaply.
+  uint32_t context_tokens() const { return context_tokens_.load(std::memory_order_relaxed); }
+
+ private:
+  friend class ReplicaWatch;
+
+  explicit ReplicaPool(Options options);
+  void Maintain();
+  void Resolve() ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetAddresses(const std::vector<std::string>& addresses) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AddReplica(const std::string& address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RemoveReplica(size_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StartDueWatches(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnWatchStatus(Replica& replica, const phi::worker::v1::ReplicaStatus& status)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnWatchEnd(Replica& replica) ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetState(Replica& replica, ReplicaStateLabel state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<ReplicaLoad> LoadsLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Tells on_ready_change what changed since the last time.
+  void PublishReadiness() ABSL_LOCKS_EXCLUDED(mutex_, publish_mutex_);
+  bool NoWatches() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_watches_ == 0; }
+
+  const Options options_;
+  std::atomic<uint32_t> context_tokens_ = 0;
+  mutable absl::Mutex mutex_;
+  std::vector<std::shared_ptr<Replica>> replicas_ ABSL_GUARDED_BY(mutex_);
+  size_t rotation_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t num_watches_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  bool wake_ ABSL_GUARDED_BY(mutex_) = false;  // a watch ended: look at once
+  absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
+  absl::Mutex publish_mutex_;
+  bool published_ready_ ABSL_GUARDED_BY(publish_mutex_) = false;
+  std::jthread maintenance_;
+};
+
+}  // namespace phi::service
