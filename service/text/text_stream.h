@@ -18,8 +18,8 @@ namespace phi::service {
 
 // When generated text ends, apart from the ends that need no text (EOS, stop ids, lengths, time).
 struct StopRules {
-  std::vector<std::string> strings;  // none empty; valid UTF-8, or they never match
-  std::vector<StopCondition> conditions;
+  std::vector<std::string> strings = {};  // none empty, all valid UTF-8
+  std::vector<StopCondition> conditions = {};
   bool include_stop = false;    // keep the matched stop in the text
   uint32_t min_new_tokens = 0;  // stops that an earlier token completes are ignored
 };

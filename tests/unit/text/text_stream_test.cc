@@ -1,0 +1,284 @@
+#include "service/text/text_stream.h"
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/unit/text/golden_data.h"
+
+namespace phi::service {
+namespace {
+
+using Ids = std::vector<uint32_t>;
+
+// GPT-2's ids of the single bytes.
+uint32_t ByteId(char byte) {
+  for (uint32_t id = 0; id < 256; ++id) {
+    if (CodeGenTokenizer().TokenBytes(id) == std::string_view(&byte, 1)) return id;
+  }
+  ADD_FAILURE();
+  return 0;
+}
+
+Ids ByteIds(std::string_view text) {
+  Ids ids;
+  for (const char byte : text) ids.push_back(ByteId(byte));
+  return ids;
+}
+
+struct Outcome {
+  std::string text;
+  std::vector<std::string> deltas;
+  std::vector<size_t> tokens;  // of each delta
+  std::optional<std::variant<std::string, StopCondition>> stop;
+  uint32_t generated_tokens = 0;
+};
+
+Outcome Stream(const Ids& ids, const StopRules& rules, std::string_view prompt = "") {
+  TextStream stream(CodeGenTokenizer(), rules, prompt);
+  Outcome outcome;
+  const auto take = [&](TextDelta delta) {
+    EXPECT_TRUE(IsValidUtf8(delta.text));
+    outcome.text += delta.text;
+    outcome.deltas.push_back(std::move(delta.text));
+    outcome.tokens.push_back(delta.tokens);
+    if (delta.stop) outcome.stop = delta.stop;
+  };
+  for (const uint32_t id : ids) {
+    take(*stream.Append(id));
+    if (stream.ended()) break;
+  }
+  take(stream.Finish());
+  EXPECT_TRUE(stream.ended());
+  outcome.generated_tokens = stream.generated_tokens();
+  return outcome;
+}
+
+// What the stream must do, found from whole decodes, without any state: the reference.
+class Reference {
+ public:
+  Reference(const Ids& ids, const StopRules& rules) : rules_(rules) {
+    std::string bytes;
+    for (const uint32_t id : ids) {
+      bytes += CodeGenTokenizer().TokenBytes(id);
+      Utf8LossyDecoder decoder;
+      std::string decoded;
+      decoder.Append(bytes, decoded);
+      decoded_sizes_.push_back(decoded.size());
+      token_is_open_.push_back(decoder.has_open_character());
+    }
+    text_ = DecodeUtf8Lossy(bytes);
+    FindEnd();
+  }
+
+  // The stopped text, and the number of tokens it took.
+  std::string FinalText() const { return text_.substr(0, final_size_); }
+  size_t generated_tokens() const { return generated_tokens_; }
+  const std::optional<std::string>& stop() const { return stop_; }
+
+  // The length of the text that a caller may see once `tokens` tokens are there and none stopped.
+  size_t VisibleSize(size_t tokens) const {
+    const size_t decoded = decoded_sizes_[tokens - 1];
+    const std::string_view text = std::string_view(text_).substr(0, decoded);
+    size_t held = 0;
+    for (const std::string& stop : rules_.strings) {
+      for (size_t n = 1; n < stop.size(); ++n) {
+        if (text.ends_with(stop.substr(0, n))) held = std::max(held, n);
+      }
+    }
+    return decoded - held;
+  }
+
+  // How many tokens have their last byte in the first `size` bytes.
+  size_t CoveredTokens(size_t tokens, size_t size) const {
+    size_t covered = 0;
+    while (covered < tokens && TokenEnd(covered) <= size) ++covered;
+    return covered;
+  }
+
+ private:
+  size_t TokenEnd(size_t token) const {
+    size_t end = decoded_sizes_[token];
+    if (!token_is_open_[token]) return end;
+    do ++end;
+    while (end < text_.size() && (static_cast<unsigned char>(text_[end]) & 0xC0) == 0x80);
+    return end;
+  }
+
+  size_t TokensToDecode(size_t size) const {
+    for (size_t token = 0; token < decoded_sizes_.size(); ++token) {
+      if (decoded_sizes_[token] >= size) return token + 1;
+    }
+    return decoded_sizes_.size();
+  }
+
+  void FindEnd() {
+    final_size_ = text_.size();
+    generated_tokens_ = decoded_sizes_.size();
+    for (size_t end = 1; end <= text_.size(); ++end) {
+      if (TokensToDecode(end) < rules_.min_new_tokens) continue;
+      const std::string* longest = nullptr;
+      for (const std::string& stop : rules_.strings) {
+        const bool matches = std::string_view(text_).substr(0, end).ends_with(stop);
+        if (matches && (longest == nullptr || stop.size() > longest->size())) longest = &stop;
+      }
+      if (longest == nullptr) continue;
+      stop_ = *longest;
+      final_size_ = rules_.include_stop ? end : end - longest->size();
+      generated_tokens_ = TokensToDecode(end);
+      return;
+    }
+  }
+
+  const StopRules& rules_;
+  std::string text_;
+  std::vector<size_t> decoded_sizes_;  // after each token, without an open character
+  std::vector<bool> token_is_open_;
+  size_t final_size_ = 0;
+  size_t generated_tokens_ = 0;
+  std::optional<std::string> stop_;
+};
+
+void ExpectAsReference(const Ids& ids, const StopRules& rules) {
+  const Reference reference(ids, rules);
+  const Outcome outcome = Stream(ids, rules);
+  ASSERT_EQ(outcome.text, reference.FinalText());
+  ASSERT_EQ(outcome.generated_tokens, reference.generated_tokens());
+  ASSERT_EQ(outcome.stop.has_value(), reference.stop().has_value());
+  if (outcome.stop) {
+    ASSERT_EQ(std::get<std::string>(*outcome.stop), *reference.stop());
+  }
+  size_t size = 0;
+  size_t counted = 0;
+  const bool stopped = outcome.stop.has_value();
+  for (size_t i = 0; i < outcome.deltas.size(); ++i) {
+    size += outcome.deltas[i].size();
+    counted += outcome.tokens[i];
+    const size_t tokens = i + 1;
+    if (tokens > ids.size() || (stopped && tokens >= outcome.generated_tokens)) continue;
+    ASSERT_EQ(size, reference.VisibleSize(tokens));
+    ASSERT_EQ(counted, reference.CoveredTokens(tokens, size));
+  }
+  ASSERT_EQ(counted, outcome.generated_tokens);
+}
+
+std::string RandomText(std::mt19937& random,
+                       std::initializer_list<const char*> parts,
+                       size_t count) {
+  std::string text;
+  for (size_t i = 0; i < count; ++i) text += parts.begin()[random() % parts.size()];
+  return text;
+}
+
+// Few different characters, so that stops match, overlap and nearly match.
+StopRules RandomRules(std::mt19937& random) {
+  StopRules rules;
+  for (size_t n = random() % 5; n > 0; --n) {
+    rules.strings.push_back(RandomText(
+        random, {"a", "b", "\xC3\xA9", "\xE2\x82\xAC", "\n", "\xEF\xBF\xBD"}, 1 + random() % 5));
+  }
+  rules.include_stop = random() % 2 == 0;
+  rules.min_new_tokens = random() % 3 == 0 ? static_cast<uint32_t>(random() % 10) : 0;
+  return rules;
+}
+
+TEST(TextStream, EqualsTheWholeDecodeCutAtTheStopForAnySplitOfBytes) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 20000; ++round) {
+    const std::string text = RandomText(
+        random,
+        {"a", "b", "a", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\n", "\xE2\x82", "\xFF"},
+        random() % 16);
+    ASSERT_NO_FATAL_FAILURE(ExpectAsReference(ByteIds(text), RandomRules(random)));
+  }
+}
+
+TEST(TextStream, EqualsTheWholeDecodeForAnyTokens) {
+  std::mt19937 random(2);
+  for (int round = 0; round < 20000; ++round) {
+    Ids ids;
+    for (size_t n = random() % 12; n > 0; --n) {
+      ids.push_back(static_cast<uint32_t>(random() % (random() % 2 == 0 ? 256 : 50295)));
+    }
+    StopRules rules = RandomRules(random);
+    // A stop that is really there, cut from the text at random.
+    std::string stop = CodeGenTokenizer().Decode(ids)->substr(random() % (ids.size() + 1));
+    while (!stop.empty() && !IsValidUtf8(stop)) stop.erase(0, 1);
+    while (stop.size() > 6 || !IsValidUtf8(stop)) stop.pop_back();
+    if (!stop.empty()) rules.strings.push_back(stop);
+    ASSERT_NO_FATAL_FAILURE(ExpectAsReference(ids, rules));
+  }
+}
+
+TEST(TextStream, NeverEmitsHalfACharacter) {
+  const Outcome outcome = Stream(ByteIds("x\xF0\x9F\x98\x80y"), {});
+  EXPECT_THAT(outcome.deltas, testing::ElementsAre("x", "", "", "", "\xF0\x9F\x98\x80", "y", ""));
+  EXPECT_THAT(outcome.tokens, testing::ElementsAre(1, 0, 0, 0, 4, 1, 0));
+}
+
+TEST(TextStream, FlushesAnUnfinishedCharacterAtTheEnd) {
+  const Outcome outcome = Stream(ByteIds("x\xF0\x9F"), {});
+  EXPECT_THAT(outcome.deltas, testing::ElementsAre("x", "", "", "\xEF\xBF\xBD"));
+  EXPECT_THAT(outcome.tokens, testing::ElementsAre(1, 0, 0, 2));
+}
+
+TEST(TextStream, HoldsTextBackOnlyWhileItMayBecomeAStop) {
+  const Outcome outcome = Stream(ByteIds("\n\nx\n\n\n"), {.strings = {"\n\n\n"}});
+  EXPECT_THAT(outcome.deltas, testing::ElementsAre("", "", "\n\nx", "", "", "", ""));
+  EXPECT_THAT(outcome.tokens, testing::ElementsAre(0, 0, 3, 0, 0, 3, 0));
+  EXPECT_EQ(std::get<std::string>(*outcome.stop), "\n\n\n");
+}
+
+TEST(TextStream, FirstCompleteStopWinsThenTheLongest) {
+  EXPECT_EQ(Stream(ByteIds("abcd"), {.strings = {"abcd", "bc"}}).text, "a");
+  EXPECT_EQ(Stream(ByteIds("abcd"), {.strings = {"c", "abc"}}).text, "");
+  EXPECT_EQ(Stream(ByteIds("abcd"), {.strings = {"c", "abc"}, .include_stop = true}).text, "abc");
+}
+
+TEST(TextStream, StopMayLieWithinOneTokenOrOverMany) {
+  const auto ids = *CodeGenTokenizer().Encode("return value\n", {.max_tokens = 9});
+  EXPECT_EQ(Stream(ids, {.strings = {"tur"}}).text, "re");
+  EXPECT_EQ(Stream(ids, {.strings = {"tur"}}).generated_tokens, 1U);
+  EXPECT_EQ(Stream(ids, {.strings = {"n v"}}).text, "retur");
+}
+
+TEST(TextStream, IgnoresStopsBeforeMinNewTokens) {
+  const Ids ids = ByteIds("a.b.c.d");
+  EXPECT_EQ(Stream(ids, {.strings = {"."}}).text, "a");
+  EXPECT_EQ(Stream(ids, {.strings = {"."}, .min_new_tokens = 2}).text, "a");
+  EXPECT_EQ(Stream(ids, {.strings = {"."}, .min_new_tokens = 3}).text, "a.b");
+  EXPECT_EQ(Stream(ids, {.strings = {"."}, .min_new_tokens = 7}).text, "a.b.c.d");
+}
+
+TEST(TextStream, RefusesWhatIsNoTokenAndWhatComesAfterTheEnd) {
+  TextStream stream(CodeGenTokenizer(), {}, "");
+  EXPECT_EQ(stream.Append(50295).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(stream.Append(0)->text, "!");
+  EXPECT_EQ(stream.generated_tokens(), 1U);
+  EXPECT_EQ(stream.Finish().text, "");
+  EXPECT_EQ(stream.Append(0).status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(TextStream, StopConditionsCutTextAndRaceWithStrings) {
+  const std::string prompt = "def f(x):\n";
+  const Ids ids = ByteIds("    return x\n\nprint(f(1))\n");
+  const StopRules dedent{.conditions = {StopCondition::kDedent}};
+  const Outcome outcome = Stream(ids, dedent, prompt);
+  EXPECT_EQ(outcome.text, "    return x\n\n");
+  EXPECT_EQ(std::get<StopCondition>(*outcome.stop), StopCondition::kDedent);
+  const StopRules both{.strings = {"\n\n"}, .conditions = {StopCondition::kBlankLine}};
+  EXPECT_EQ(std::get<std::string>(*Stream(ids, both, prompt).stop), "\n\n");
+  EXPECT_EQ(Stream(ids, both, prompt).text, "    return x");
+}
+
+TEST(TextStream, CharactersOfADedentedLineAreNeverCut) {
+  const StopRules rules{.conditions = {StopCondition::kTopLevel}, .include_stop = true};
+  EXPECT_EQ(Stream(ByteIds(" x\n\xC3\xA9 = 1"), rules, "def f():\n").text, " x\n");
+}
+
+}  // namespace
+}  // namespace phi::service
