@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# Checks what no compiler checks: dependency direction, sizes, format, scripts, names that must not occur, clang-tidy.
+#
+#   tools/lint.sh             everything; clang-tidy over the sources that differ from the main branch or are not committed
+#   tools/lint.sh --all       clang-tidy over every source (minutes)
+#   tools/lint.sh --fast      without clang-tidy (seconds)
+#   tools/lint.sh --root DIR  the tree at DIR, without clang-tidy (for the test of this script)
+set -euo pipefail
+
+tools_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$tools_dir")
+tidy=changed
+while (($# > 0)); do
+  case $1 in
+    --all) tidy=all ;;
+    --fast) tidy=none ;;
+    --root)
+      root=$(cd "$2" && pwd)
+      tidy=none
+      shift
+      ;;
+    *)
+      sed -n '2,8s/^# \{0,1\}//p' "$0"
+      exit 64
+      ;;
+  esac
+  shift
+done
+cd "$root"
+
+failed=()
+stage() {  # NAME COMMAND...: runs a check and remembers its failure
+  local name=$1 start=$SECONDS
+  shift
+  if "$@"; then
+    printf 'lint: %-14s ok (%d s)\n' "$name" $((SECONDS - start))
+  else
+    printf 'lint: %-14s FAILED (%d s)\n' "$name" $((SECONDS - start))
+    failed+=("$name")
+  fi
+}
+
+# Files of the tree by extended regular expression, as git or, outside of it, the folder has them.
+tree_files() {
+  if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+    git ls-files -co --exclude-standard
+  else
+    find . -type f -printf '%P\n'
+  fi | { grep -E "$1" || true; } | while IFS= read -r file; do
+    if [[ -f $file ]]; then printf '%s\n' "$file"; fi
+  done
+}
+
+check_format() {
+  tree_files '^(kernels|shard|service|tools|tests)/.*\.(cc|h|cu|cuh)$' |
+    xargs -r -d '\n' clang-format-14 --style=file --dry-run -Werror
+}
+
+check_scripts() {
+  tree_files '\.sh$|^\.ci/run$' | xargs -r -d '\n' shellcheck -x
+}
+
+# Sources whose text differs from where this branch left the main one; without such a point, all.
+changed_sources() {
+  local base
+  base=$(git merge-base HEAD origin/main 2>/dev/null || true)
+  if [[ -z $base || $base == "$(git rev-parse HEAD)" ]]; then
+    base=$(git rev-parse --verify -q HEAD~1 || true)
+  fi
+  if [[ -z $base ]]; then
+    tree_files '\.cc$'
+  else
+    { git diff --name-only "$base" && git ls-files -o --exclude-standard; } | grep -E '\.cc$' | sort -u || true
+  fi
+}
+
+check_tidy() {
+  local database=build/dev
+  if [[ ! -f $database/compile_commands.json ]]; then
+    echo "lint: clang-tidy needs build/dev; run cmake --preset dev first" >&2
+    return 1
+  fi
+  local sources pattern
+  if [[ $tidy == all ]]; then
+    sources=$(tree_files '^(kernels|shard|service|tools)/.*\.cc$')
+  else
+    sources=$(changed_sources | grep -E '^(kernels|shard|service|tools)/' || true)
+  fi
+  [[ -n $sources ]] || return 0
+  pattern=$(printf '%s' "$sources" | sed 's/[.+]/\\&/g' | paste -sd'|')
+  # Generated headers have to be there before anything can be parsed.
+  ninja -C "$database" phi_proto >/dev/null
+  local log
+  log=$(mktemp)
+  if run-clang-tidy-14 -quiet -p "$database" -j "$(nproc)" "/($pattern)\$" >"$log" 2>/dev/null; then
+    rm -f "$log"
+  else
+    grep -vE '^clang-tidy|^/.*warnings? generated|^$' "$log" || true
+    rm -f "$log"
+    return 1
+  fi
+}
+
+stage tree /usr/bin/python3 "$tools_dir/lint/check_tree.py" .
+if command -v clang-format-14 >/dev/null; then
+  stage clang-format check_format
+else
+  echo "lint: clang-format 14 is missing; tools/setup.sh installs it" >&2
+  failed+=(clang-format)
+fi
+if command -v shellcheck >/dev/null; then
+  stage shellcheck check_scripts
+else
+  echo "lint: shellcheck is missing; tools/setup.sh installs it" >&2
+  failed+=(shellcheck)
+fi
+if [[ $tidy != none ]]; then stage clang-tidy check_tidy; fi
+
+if ((${#failed[@]} > 0)); then
+  echo "lint: failed: ${failed[*]}"
+  exit 1
+fi
+echo "lint: all checks passed"
