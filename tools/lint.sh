@@ -4,23 +4,26 @@
 #   tools/lint.sh             everything; clang-tidy over the sources that differ from the main branch or are not committed
 #   tools/lint.sh --all       clang-tidy over every source (minutes)
 #   tools/lint.sh --fast      without clang-tidy (seconds)
+#   tools/lint.sh --tidy      clang-tidy alone, as the first form does it
 #   tools/lint.sh --root DIR  the tree at DIR, without clang-tidy (for the test of this script)
 set -euo pipefail
 
 tools_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$tools_dir")
 tidy=changed
+others=1
 while (($# > 0)); do
   case $1 in
     --all) tidy=all ;;
     --fast) tidy=none ;;
+    --tidy) others=0 ;;
     --root)
       root=$(cd "$2" && pwd)
       tidy=none
       shift
       ;;
     *)
-      sed -n '2,8s/^# \{0,1\}//p' "$0"
+      sed -n '2,9s/^# \{0,1\}//p' "$0"
       exit 64
       ;;
   esac
@@ -75,9 +78,10 @@ changed_sources() {
 }
 
 check_tidy() {
-  local database=build/dev
+  local database=build/ci
+  [[ -f $database/compile_commands.json ]] || database=build/dev
   if [[ ! -f $database/compile_commands.json ]]; then
-    echo "lint: clang-tidy needs build/dev; run cmake --preset dev first" >&2
+    echo "lint: clang-tidy reads build/dev/compile_commands.json; run cmake --preset dev first" >&2
     return 1
   fi
   local sources pattern
@@ -101,20 +105,21 @@ check_tidy() {
   fi
 }
 
-stage tree /usr/bin/python3 "$tools_dir/lint/check_tree.py" .
-if command -v clang-format-14 >/dev/null; then
-  stage clang-format check_format
-else
-  echo "lint: clang-format 14 is missing; tools/setup.sh installs it" >&2
-  failed+=(clang-format)
+require() {  # PROGRAM CHECK FUNCTION: a check whose program is missing has failed
+  if command -v "$1" >/dev/null; then
+    stage "$2" "$3"
+  else
+    echo "lint: $1 is missing; tools/setup.sh installs it" >&2
+    failed+=("$2")
+  fi
+}
+
+if ((others)); then
+  stage tree /usr/bin/python3 "$tools_dir/lint/check_tree.py" .
+  require clang-format-14 clang-format check_format
+  require shellcheck shellcheck check_scripts
 fi
-if command -v shellcheck >/dev/null; then
-  stage shellcheck check_scripts
-else
-  echo "lint: shellcheck is missing; tools/setup.sh installs it" >&2
-  failed+=(shellcheck)
-fi
-if [[ $tidy != none ]]; then stage clang-tidy check_tidy; fi
+if [[ $tidy != none ]]; then require run-clang-tidy-14 clang-tidy check_tidy; fi
 
 if ((${#failed[@]} > 0)); then
   echo "lint: failed: ${failed[*]}"

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that phi-serve is built and tested with. Does nothing where they are there already.
+#
+#   tools/setup.sh build   what the build needs
+#   tools/setup.sh         that, and what the tests need
+set -euo pipefail
+
+build_packages=(
+  ccache cmake g++ ninja-build pkg-config
+  libabsl-dev libcivetweb-dev libcli11-dev libdnnl-dev libgloo-dev libgmock-dev libgrpc++-dev libgtest-dev libpcre2-dev
+  libprotobuf-dev libspdlog-dev libssl-dev nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc
+  zlib1g-dev
+)
+test_packages=(
+  clang-14 clang clang-format-14 clang-tidy-14 git libclang-rt-14-dev llvm-14 python3-grpcio python3-protobuf python3-pytest
+  shellcheck
+)
+
+packages=("${build_packages[@]}")
+if [[ ${1:-} != build ]]; then packages+=("${test_packages[@]}"); fi
+
+say() { printf 'setup: %s\n' "$*"; }
+die() {
+  printf 'setup: %s\n' "$*" >&2
+  exit 1
+}
+
+installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
+
+# The tests ask promtool whether the metrics are well-formed. It is taken out of Debian's package without installing that:
+# the package would start a Prometheus server of its own on our metrics port.
+fetch_promtool() {
+  local root folder
+  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+  folder=$root/build/tools
+  if command -v promtool >/dev/null || [[ -x $folder/promtool ]]; then return; fi
+  say "fetching promtool"
+  mkdir -p "$folder/download"
+  (
+    cd "$folder/download"
+    apt-get download -qq prometheus
+    dpkg-deb -x prometheus_*.deb .
+    mv usr/bin/promtool ..
+  ) || die "cannot fetch Debian's package prometheus, which holds promtool"
+  rm -rf "$folder/download"
+}
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+  die "this is not Debian or Ubuntu; install the counterparts of: ${packages[*]}"
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+  installed "$package" || missing+=("$package")
+done
+
+if ((${#missing[@]} > 0)); then
+  as_root=()
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null || die "neither root nor sudo; have somebody run: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  say "installing ${#missing[@]} packages: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  say "installed"
+fi
+if [[ ${1:-} != build ]]; then fetch_promtool; fi
