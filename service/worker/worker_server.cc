@@ -10,7 +10,7 @@
 #include "kernels/backend.h"
 #include "phi/worker/v1/worker.grpc.pb.h"
 #include "service/api/generation_parameters.h"
-#include "service/worker/generate_call.h"
+#include "service/worker/token_stream_call.h"
 #include "service/worker/status_board.h"
 
 namespace phi::service {
@@ -28,7 +28,7 @@ class WorkerService final : public proto::Worker::CallbackService {
 
   grpc::ServerWriteReactor<proto::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                               const proto::GenerateRequest* request) override {
-    return GenerateCall::Start(context, *request, options_.limits, loop_);
+    return TokenStreamCall::Start(context, *request, options_.limits, loop_);
   }
   grpc::ServerWriteReactor<proto::ReplicaStatus>* WatchStatus(grpc::CallbackServerContext*,
                                                               const proto::WatchStatusRequest*) override {

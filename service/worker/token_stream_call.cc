@@ -1,4 +1,4 @@
-#include "service/worker/generate_call.h"
+#include "service/worker/token_stream_call.h"
 
 #include <algorithm>
 #include <atomic>
@@ -126,14 +126,14 @@ absl::StatusOr<EngineRequest> ToEngineRequest(const phi::worker::v1::GenerateReq
   return request;
 }
 
-GenerateCall* GenerateCall::Start(grpc::CallbackServerContext* context,
+TokenStreamCall* TokenStreamCall::Start(grpc::CallbackServerContext* context,
                                   const phi::worker::v1::GenerateRequest& message, const SchedulerLimits& limits,
                                   StepLoop* loop) {
   const uint64_t id = next_request_id.fetch_add(1, std::memory_order_relaxed);
   // make_shared cannot reach the private constructor.
-  std::shared_ptr<GenerateCall> call(new GenerateCall(id, loop, message.parameters().has_logprobs()));
+  std::shared_ptr<TokenStreamCall> call(new TokenStreamCall(id, loop, message.parameters().has_logprobs()));
   call->self_ = call;
-  GenerateCall* reactor = call.get();
+  TokenStreamCall* reactor = call.get();
   const SteadyTime now = std::chrono::steady_clock::now();
   absl::StatusOr<EngineRequest> request = ToEngineRequest(message, limits, now);
   absl::Status status = request.status();
@@ -146,7 +146,7 @@ GenerateCall* GenerateCall::Start(grpc::CallbackServerContext* context,
   return reactor;
 }
 
-void GenerateCall::OnToken(shard::SampledToken token) {
+void TokenStreamCall::OnToken(shard::SampledToken token) {
   {
     absl::MutexLock lock(&mutex_);
     pending_.push_back(std::move(token));
@@ -154,7 +154,7 @@ void GenerateCall::OnToken(shard::SampledToken token) {
   Advance();
 }
 
-void GenerateCall::OnEnd(const RequestEnd& end) {
+void TokenStreamCall::OnEnd(const RequestEnd& end) {
   {
     absl::MutexLock lock(&mutex_);
     end_ = end;
@@ -162,7 +162,7 @@ void GenerateCall::OnEnd(const RequestEnd& end) {
   Advance();
 }
 
-void GenerateCall::FillMessage() {
+void TokenStreamCall::FillMessage() {
   message_.Clear();
   const size_t count = std::min(pending_.size(), kTokensPerMessage);
   for (size_t i = 0; i < count; ++i) FillToken(pending_[i], want_logprobs_, message_.add_tokens());
@@ -172,7 +172,7 @@ void GenerateCall::FillMessage() {
   FillSummary(*end_, message_.mutable_summary());
 }
 
-void GenerateCall::Advance() {
+void TokenStreamCall::Advance() {
   bool write = false;
   bool finish = false;
   absl::Status status;
@@ -198,7 +198,7 @@ void GenerateCall::Advance() {
   }
 }
 
-void GenerateCall::OnWriteDone(bool ok) {
+void TokenStreamCall::OnWriteDone(bool ok) {
   {
     absl::MutexLock lock(&mutex_);
     writing_ = false;
@@ -207,11 +207,11 @@ void GenerateCall::OnWriteDone(bool ok) {
   Advance();
 }
 
-void GenerateCall::OnCancel() { loop_->Cancel(id_); }
+void TokenStreamCall::OnCancel() { loop_->Cancel(id_); }
 
-void GenerateCall::OnDone() {
+void TokenStreamCall::OnDone() {
   // The step loop may still hold it; the last owner deletes.
-  std::shared_ptr<GenerateCall> self = std::move(self_);
+  std::shared_ptr<TokenStreamCall> self = std::move(self_);
 }
 
 }  // namespace phi::service

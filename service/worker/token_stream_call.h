@@ -27,12 +27,12 @@ absl::StatusOr<EngineRequest> ToEngineRequest(const phi::worker::v1::GenerateReq
 // nobody. Finish is called exactly once, also after a cancellation.
 //
 // Owners: itself until gRPC is done with it, and the step loop until its OnEnd.
-class GenerateCall final : public grpc::ServerWriteReactor<phi::worker::v1::GenerateResponse>,
+class TokenStreamCall final : public grpc::ServerWriteReactor<phi::worker::v1::GenerateResponse>,
                            public TokenSink,
-                           public std::enable_shared_from_this<GenerateCall> {
+                           public std::enable_shared_from_this<TokenStreamCall> {
  public:
   // Checks and submits; the reactor that gRPC gets back. `loop` outlives it.
-  static GenerateCall* Start(grpc::CallbackServerContext* context,
+  static TokenStreamCall* Start(grpc::CallbackServerContext* context,
                              const phi::worker::v1::GenerateRequest& message, const SchedulerLimits& limits,
                              StepLoop* loop);
 
@@ -48,7 +48,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<phi::worker::v1::Gene
  private:
   using Response = phi::worker::v1::GenerateResponse;
 
-  GenerateCall(uint64_t id, StepLoop* loop, bool want_logprobs)
+  TokenStreamCall(uint64_t id, StepLoop* loop, bool want_logprobs)
       : id_(id), loop_(loop), want_logprobs_(want_logprobs) {}
 
   // Starts the next write, or finishes, where it can.
@@ -59,7 +59,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<phi::worker::v1::Gene
   const uint64_t id_;
   StepLoop* const loop_;
   const bool want_logprobs_;
-  std::shared_ptr<GenerateCall> self_;
+  std::shared_ptr<TokenStreamCall> self_;
 
   absl::Mutex mutex_;
   std::deque<shard::SampledToken> pending_ ABSL_GUARDED_BY(mutex_);

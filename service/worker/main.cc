@@ -1,0 +1,15 @@
+#include <string_view>
+
+#include "service/worker/group/rank_process.h"
+#include "service/worker/group/rank_spec.h"
+#include "service/worker/supervisor.h"
+#include "service/worker/worker_flags.h"
+
+// phi-worker: the supervisor, or one of the ranks that it starts from this same program.
+int main(int argc, char** argv) {
+  using namespace phi::service;
+  if (argc == 3 && argv[1] == kRankProcessArgument) return static_cast<int>(RunRankProcess(argv[2]));
+  WorkerOptions options;
+  if (const auto exit_code = ParseWorkerFlags(argc, argv, &options)) return static_cast<int>(*exit_code);
+  return static_cast<int>(RunSupervisor(options));
+}

@@ -1,0 +1,374 @@
+#include "service/worker/supervisor.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
+#include "service/telemetry/logging.h"
+#include "service/telemetry/metric_page.h"
+#include "service/telemetry/metrics_server.h"
+#include "service/worker/group/blame.h"
+#include "service/worker/group/group_metrics.h"
+#include "service/worker/group/launch_plan.h"
+#include "service/worker/group/listen_address.h"
+#include "service/worker/group/rank_group.h"
+
+namespace phi::service {
+namespace {
+
+constexpr int kTickMs = 50;
+constexpr int64_t kNanos = 1'000'000'000;
+// To connect and load; a model on a slow network disk takes minutes.
+constexpr int64_t kStartLimitNs = 900 * kNanos;
+// Ranks that a peer's death ends anyway get that long to say so to their callers.
+constexpr int64_t kLastWordsNs = 300'000'000;
+// After the leader's own limit, for what it flushes last.
+constexpr int64_t kDrainGraceNs = 2 * kNanos;
+// A group that served that long starts a new row of restarts.
+constexpr int64_t kHealthyNs = 10 * kNanos;
+constexpr int64_t kBackoffMinNs = kNanos / 10;
+constexpr int64_t kBackoffMaxNs = 10 * kNanos;
+
+// What the probes answer; written by the supervisor, read by the metrics server's threads.
+class Health {
+ public:
+  void Set(bool live, bool ready, std::string text) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    live_ = {live, text};
+    ready_ = {ready, std::move(text)};
+  }
+  HealthAnswer live() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return live_;
+  }
+  HealthAnswer ready() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return ready_;
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  HealthAnswer live_ ABSL_GUARDED_BY(mutex_) = {true, "starting"};
+  HealthAnswer ready_ ABSL_GUARDED_BY(mutex_) = {false, "starting"};
+};
+
+// SIGTERM, SIGINT and SIGCHLD by descriptor. Made before any thread, which then inherit the blocked signals.
+class Signals {
+ public:
+  Signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    for (int number : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&set, number);
+    sigprocmask(SIG_BLOCK, &set, nullptr);
+    signal(SIGPIPE, SIG_IGN);
+    fd_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  }
+  ~Signals() { close(fd_); }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+
+  // How many requests to end came, within `timeout_ms` or at the first signal of any kind.
+  int Wait(int timeout_ms) {
+    pollfd entry{.fd = fd_, .events = POLLIN, .revents = 0};
+    poll(&entry, 1, timeout_ms);
+    int requests = 0;
+    signalfd_siginfo info;
+    while (read(fd_, &info, sizeof(info)) == sizeof(info)) requests += info.ssi_signo == SIGCHLD ? 0 : 1;
+    return requests;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+// Why a group's watch ended.
+struct GroupEnd {
+  RestartLabel cause = RestartLabel::kRankExit;
+  ExitCode rank_code = ExitCode::kInternal;  // of the rank to blame; kInternal by a signal or a stall
+  bool served = false;
+  bool drained = false;  // as asked
+  int64_t served_ns = 0;
+};
+
+class Supervisor {
+ public:
+  Supervisor(const WorkerOptions& options, LaunchPlan plan, MetricPage* page, Health* health, Signals* signals)
+      : options_(options), plan_(std::move(plan)), metrics_(*page, plan_.spec.world_size), health_(health), signals_(signals) {
+    plan_.spec.metric_fd = page->fd();
+  }
+
+  ExitCode Run(const std::string& listen);
+
+ private:
+  GroupEnd RunGroup();
+  // One look at the group; the end where there is one.
+  std::optional<GroupEnd> Watch(RankGroup& group);
+  void NoteServing(const RankGroup& group);
+  std::optional<GroupEnd> CheckExits(RankGroup& group);
+  std::optional<GroupEnd> CheckStall(const RankGroup& group);
+  void FollowSignals(RankGroup& group, int requests);
+  void ReapChildren(RankGroup& group);
+  // Whether the wait ended without a request to end.
+  bool WaitBackoff(int restarts_in_row);
+  ExitCode GiveUp(const GroupEnd& end);
+
+  const WorkerOptions& options_;
+  LaunchPlan plan_;
+  GroupMetrics metrics_;
+  Health* const health_;
+  Signals* const signals_;
+
+  int end_requests_ = 0;
+  // Of the present group.
+  int64_t serving_since_ns_ = 0;
+  int64_t first_exit_ns_ = 0;
+  int64_t drain_until_ns_ = 0;
+  int64_t awake_since_ns_ = 0;
+  int64_t last_tick_ns_ = 0;
+};
+
+ExitCode Supervisor::Run(const std::string& listen) {
+  plan_.spec.listen = listen;
+  bool served_ever = false;
+  int restarts_in_row = 0;
+  for (uint64_t epoch = 1;; ++epoch) {
+    plan_.spec.epoch = epoch;
+    metrics_.OnEpoch(epoch);
+    const GroupEnd end = RunGroup();
+    metrics_.OnDown();
+    if (end.drained || end_requests_ > 0) {
+      LogInfo("ended as asked", {{"epoch", epoch}});
+      return end.drained ? ExitCode::kOk : end.rank_code;
+    }
+    health_->Set(true, false, absl::StrFormat("restarting, epoch %d was lost", epoch));
+    metrics_.OnRestart(end.cause);
+    served_ever = served_ever || end.served;
+    const bool hopeless = end.rank_code == ExitCode::kUsage || end.rank_code == ExitCode::kModelOrData ||
+                          end.rank_code == ExitCode::kCannotBind || end.rank_code == ExitCode::kOutOfMemory;
+    if (hopeless && !served_ever) return end.rank_code;
+    restarts_in_row = end.served_ns >= kHealthyNs ? 1 : restarts_in_row + 1;
+    if (restarts_in_row > options_.max_restarts) return GiveUp(end);
+    if (!WaitBackoff(restarts_in_row)) return ExitCode::kOk;
+  }
+}
+
+GroupEnd Supervisor::RunGroup() {
+  auto group = RankGroup::Spawn(plan_.spec);
+  if (!group.ok()) {
+    LogError("cannot start ranks", {{"error", std::string(group.status().message())}});
+    return {.cause = RestartLabel::kStartup};
+  }
+  for (int rank = 0; rank < plan_.spec.world_size; ++rank) {
+    LogInfo("rank started", {{"rank", rank}, {"pid", (*group)->pid(rank)}, {"epoch", plan_.spec.epoch}});
+  }
+  serving_since_ns_ = first_exit_ns_ = drain_until_ns_ = 0;
+  awake_since_ns_ = last_tick_ns_ = MonotonicNanos();
+  for (;;) {
+    FollowSignals(**group, signals_->Wait(kTickMs));
+    ReapChildren(**group);
+    if (std::optional<GroupEnd> end = Watch(**group)) {
+      (*group)->Kill();
+      (*group)->Reap();
+      end->served = serving_since_ns_ > 0;
+      end->served_ns = end->served ? MonotonicNanos() - serving_since_ns_ : 0;
+      return *end;
+    }
+  }
+}
+
+std::optional<GroupEnd> Supervisor::Watch(RankGroup& group) {
+  const int64_t now = MonotonicNanos();
+  // This process slept too (a paused container): what it did not see it does not judge.
+  if (now - last_tick_ns_ > kNanos) awake_since_ns_ = now;
+  last_tick_ns_ = now;
+  metrics_.OnTick(group);
+  if (serving_since_ns_ == 0 && group.page().serving_ns != 0) NoteServing(group);
+  if (auto end = CheckExits(group)) return end;
+  // A second request ends at once, and so does the first one while nothing is served.
+  if (end_requests_ >= 2 || (end_requests_ == 1 && serving_since_ns_ == 0)) return GroupEnd{.drained = true};
+  if (drain_until_ns_ != 0 && now > drain_until_ns_) {
+    LogError("the drain took too long");
+    return GroupEnd{.rank_code = ExitCode::kInternal};
+  }
+  return CheckStall(group);
+}
+
+void Supervisor::NoteServing(const RankGroup& group) {
+  serving_since_ns_ = MonotonicNanos();
+  metrics_.OnServing(group);
+  const std::string text = absl::StrFormat("listening on %s, epoch %d", plan_.spec.listen, plan_.spec.epoch);
+  LogInfo("ready: " + text);
+  if (end_requests_ == 0) health_->Set(true, true, "ready: " + text);
+}
+
+std::optional<GroupEnd> Supervisor::CheckExits(RankGroup& group) {
+  if (group.exits().empty()) return std::nullopt;
+  if (first_exit_ns_ == 0) {
+    first_exit_ns_ = MonotonicNanos();
+    if (end_requests_ == 0) health_->Set(true, false, "a rank ended");
+  }
+  if (!group.all_ended() && MonotonicNanos() - first_exit_ns_ < kLastWordsNs) return std::nullopt;
+  const RankExit cause = FirstCause(group.exits());
+  if (end_requests_ > 0 && !cause.by_signal() && cause.exit_code() == 0) return GroupEnd{.drained = true};
+  const RankSnapshot snapshot = ReadSnapshot(group.page().ranks[static_cast<size_t>(cause.rank)].progress);
+  LogError(absl::StrFormat("rank %d %s", cause.rank, cause.what()),
+           {{"rank", cause.rank}, {"epoch", plan_.spec.epoch}, {"where", WhereItStands(snapshot, plan_.num_layers)}});
+  GroupEnd end;
+  end.cause = cause.by_signal()          ? RestartLabel::kRankSignal
+              : serving_since_ns_ == 0 ? RestartLabel::kStartup
+                                       : RestartLabel::kRankExit;
+  if (cause.exit_code() > 0) end.rank_code = static_cast<ExitCode>(cause.exit_code());
+  return end;
+}
+
+std::optional<GroupEnd> Supervisor::CheckStall(const RankGroup& group) {
+  const int64_t now = MonotonicNanos();
+  std::vector<RankSnapshot> snapshots;
+  bool stalled = serving_since_ns_ == 0 && now - std::max(group.spawned_ns(), awake_since_ns_) > kStartLimitNs;
+  for (int rank = 0; rank < plan_.spec.world_size; ++rank) {
+    RankSnapshot snapshot = ReadSnapshot(group.page().ranks[static_cast<size_t>(rank)].progress);
+    stalled = stalled || IsStalled(snapshot, now, awake_since_ns_, plan_.spec.stall_limit_ms * 1'000'000);
+    snapshots.push_back(snapshot);
+  }
+  if (!stalled) return std::nullopt;
+  for (size_t rank = 0; rank < snapshots.size(); ++rank) snapshots[rank].stopped = group.IsStopped(static_cast<int>(rank));
+  const int rank = RankToBlame(snapshots);
+  const RankSnapshot& blamed = snapshots[static_cast<size_t>(rank)];
+  const std::string where = WhereItStands(blamed, plan_.num_layers);
+  LogError(absl::StrFormat("rank %d stands still %s", rank, where),
+           {{"rank", rank},
+            {"pid", group.pid(rank)},
+            {"epoch", plan_.spec.epoch},
+            {"where", where},
+            {"step", blamed.steps_started},
+            {"collective", blamed.collective_index},
+            {"stopped", blamed.stopped}});
+  health_->Set(true, false, absl::StrFormat("rank %d stands still %s", rank, where));
+  return GroupEnd{.cause = RestartLabel::kStall};
+}
+
+void Supervisor::FollowSignals(RankGroup& group, int requests) {
+  if (requests == 0) return;
+  end_requests_ += requests;
+  health_->Set(true, false, "draining");
+  if (drain_until_ns_ != 0 || serving_since_ns_ == 0) return;
+  LogInfo("draining", {{"seconds", absl::ToDoubleSeconds(options_.drain_timeout)}});
+  metrics_.OnDown();
+  drain_until_ns_ = MonotonicNanos() + absl::ToInt64Nanoseconds(options_.drain_timeout) + kDrainGraceNs;
+  group.AskToDrain();
+}
+
+void Supervisor::ReapChildren(RankGroup& group) {
+  int wait_status = 0;
+  // Any child: orphans of a rank come to this process, which is PID 1 in a container.
+  for (pid_t pid = 0; (pid = waitpid(-1, &wait_status, WNOHANG)) > 0;) group.NoteExit(pid, wait_status);
+}
+
+bool Supervisor::WaitBackoff(int restarts_in_row) {
+  const double factor = std::pow(2.0, std::min(restarts_in_row - 1, 20));
+  const auto backoff =
+      static_cast<int64_t>(std::min(static_cast<double>(kBackoffMaxNs), static_cast<double>(kBackoffMinNs) * factor));
+  const int64_t until = MonotonicNanos() + backoff;
+  LogWarning("starting the ranks again", {{"restarts_in_row", restarts_in_row}, {"in_seconds", static_cast<double>(backoff) / 1e9}});
+  while (MonotonicNanos() < until && end_requests_ == 0) end_requests_ += signals_->Wait(kTickMs);
+  return end_requests_ == 0;
+}
+
+ExitCode Supervisor::GiveUp(const GroupEnd& end) {
+  LogError("restarts are spent", {{"max_restarts", options_.max_restarts}});
+  health_->Set(false, false, "restarts are spent");
+  // Long enough for a probe that is under way to see it.
+  const int64_t until = MonotonicNanos() + kNanos;
+  while (MonotonicNanos() < until && end_requests_ == 0) end_requests_ += signals_->Wait(kTickMs);
+  return end.rank_code == ExitCode::kRendezvousFailed ? end.rank_code : ExitCode::kRestartsSpent;
+}
+
+void LogPlan(const LaunchPlan& plan) {
+  const RankSpec& spec = plan.spec;
+  LogInfo("plan", {{"model", spec.model_dir},
+                   {"ranks", spec.world_size},
+                   {"threads_per_rank", spec.threads},
+                   {"isa", spec.isa},
+                   {"dtype", spec.dtype},
+                   {"kv_tokens", uint64_t{spec.num_kv_blocks} * kernels::kKvBlockTokens},
+                   {"max_sequences", spec.max_sequences},
+                   {"memory_bytes", plan.capacity.total_bytes()}});
+  for (size_t rank = 0; rank < plan.capacity.ranks.size(); ++rank) {
+    const shard::MemoryPlan& memory = plan.capacity.ranks[rank];
+    LogInfo("memory of a rank", {{"rank", rank},
+                                 {"weights_bytes", memory.weights},
+                                 {"kv_cache_bytes", memory.kv_cache},
+                                 {"activations_bytes", memory.activations},
+                                 {"total_bytes", memory.total()}});
+  }
+  if (!plan.dtype_note.empty()) LogInfo(plan.dtype_note);
+}
+
+// The soft limit is often 1024, and gRPC's listener does not come back once descriptors have run out.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+ExitCode Fail(ExitCode code, std::string_view message) {
+  LogError(message, {{"exit_code", static_cast<int>(code)}});
+  return code;
+}
+
+}  // namespace
+
+ExitCode RunSupervisor(const WorkerOptions& options) {
+  Signals signals;
+  RaiseFileLimit();
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  auto page = MetricPage::CreateShared(options.tensor_parallel);
+  if (!page.ok()) return Fail(ExitCode::kInternal, std::string(page.status().message()));
+  const absl::Status logging = StartLogging({.program = "phi-worker",
+                                             .format = options.log_format,
+                                             .level = options.log_level,
+                                             .dropped = (*page)->Get(MetricId::kLogDroppedTotal)});
+  if (!logging.ok()) return Fail(ExitCode::kUsage, std::string(logging.message()));
+
+  LaunchPlan plan;
+  if (const LaunchError error = MakeLaunchPlan(options, &plan); error.code != ExitCode::kOk) {
+    return Fail(error.code, error.message);
+  }
+  const auto address = ProbeListenAddress(options.listen);
+  if (!address.ok()) {
+    const bool usage = absl::IsInvalidArgument(address.status());
+    return Fail(usage ? ExitCode::kUsage : ExitCode::kCannotBind, std::string(address.status().message()));
+  }
+  Health health;
+  const auto server = MetricsServer::Start({.listen = options.metrics_listen,
+                                            .livez = [&] { return health.live(); },
+                                            .readyz = [&] { return health.ready(); }},
+                                           page->get());
+  if (!server.ok()) return Fail(ExitCode::kCannotBind, std::string(server.status().message()));
+  LogInfo(absl::StrFormat("metrics on port %d", (*server)->port()));
+  if (!address->loopback) {
+    LogWarning("LISTENING BEYOND LOOPBACK WITHOUT TLS: anyone who reaches this port may use the model and read its answers",
+               {{"listen", address->text}});
+  }
+  LogPlan(plan);
+  SetInfoMetrics(plan.spec, page->get());
+  return Supervisor(options, std::move(plan), page->get(), &health, &signals).Run(address->text);
+}
+
+}  // namespace phi::service

@@ -1,0 +1,280 @@
+#include "service/worker/worker_server.h"
+
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "absl/strings/str_format.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "phi/worker/v1/worker.grpc.pb.h"
+#include "service/api/error.h"
+#include "service/api/grpc_status.h"
+#include "service/worker/token_stream_call.h"
+#include "tests/unit/worker/fake_rank.h"
+
+namespace phi::service {
+namespace {
+
+namespace proto = phi::worker::v1;
+using std::chrono::milliseconds;
+
+constexpr uint32_t kVocabulary = 211;
+constexpr uint32_t kEos = 210;
+
+SchedulerLimits Limits() {
+  return {.context_tokens = 400,
+          .vocabulary_tokens = kVocabulary,
+          .eos_token_id = kEos,
+          .max_sequences = 4,
+          .max_step_tokens = 64,
+          .num_kv_blocks = 100,
+          .max_queued_requests = 4,
+          .max_queued_tokens = 1000};
+}
+
+proto::GenerateRequest Request(uint32_t max_new_tokens) {
+  proto::GenerateRequest request;
+  for (uint32_t i = 1; i <= 9; ++i) request.add_prompt_token_ids(i);
+  request.mutable_parameters()->set_max_new_tokens(max_new_tokens);
+  request.mutable_parameters()->set_ignore_eos(true);
+  return request;
+}
+
+struct Answer {
+  std::vector<uint32_t> tokens;
+  std::vector<proto::GenerateResponse> messages;
+  absl::Status status;
+  ErrorDetails details;
+};
+
+class WorkerServerTest : public testing::Test {
+ protected:
+  WorkerServerTest()
+      : page_(*MetricPage::Create(1)),
+        metrics_(*page_),
+        rank_({.vocab_size = kVocabulary, .max_positions = 400, .num_blocks = 100, .max_sequences = 4, .max_step_tokens = 64},
+              kVocabulary),
+        loop_({.limits = Limits()}, &rank_, [](const shard::StepPlan&) { return absl::OkStatus(); }, &metrics_) {
+    loop_.Start();
+    options_ = {.listen = "127.0.0.1:0",
+                .identity = {.epoch = 7, .fingerprint = "abc", .world_size = 2, .dtype = "float32", .isa = "avx2"},
+                .limits = Limits()};
+    auto server = WorkerServer::Start(options_, &loop_);
+    EXPECT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    address_ = absl::StrFormat("127.0.0.1:%d", server_->port());
+    channel_ = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
+    stub_ = proto::Worker::NewStub(channel_);
+  }
+
+  Answer Generate(const proto::GenerateRequest& request, grpc::ClientContext* context = nullptr) {
+    grpc::ClientContext own;
+    auto stream = stub_->Generate(context != nullptr ? context : &own, request);
+    Answer answer;
+    proto::GenerateResponse message;
+    while (stream->Read(&message)) {
+      for (const auto& token : message.tokens()) answer.tokens.push_back(token.token_id());
+      answer.messages.push_back(message);
+    }
+    answer.status = FromGrpcStatus(stream->Finish());
+    answer.details = GetErrorDetails(answer.status).value_or(ErrorDetails{});
+    return answer;
+  }
+  std::string Health(const std::string& name) {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(name);
+    grpc::health::v1::HealthCheckResponse response;
+    const grpc::Status status = grpc::health::v1::Health::NewStub(channel_)->Check(&context, request, &response);
+    if (!status.ok()) return status.error_message();
+    return grpc::health::v1::HealthCheckResponse::ServingStatus_Name(response.status());
+  }
+  bool WaitUntilIdle() {
+    for (int i = 0; i < 1000; ++i) {
+      const EngineLoad load = loop_.load();
+      if (load.occupancy.running_requests == 0 && load.occupancy.waiting_requests == 0 && load.kv.owned == 0) return true;
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    return false;
+  }
+
+  std::unique_ptr<MetricPage> page_;
+  LeaderMetrics metrics_;
+  FakeRank rank_;
+  StepLoop loop_;
+  WorkerServerOptions options_;
+  std::unique_ptr<WorkerServer> server_;
+  std::string address_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<proto::Worker::Stub> stub_;
+};
+
+TEST_F(WorkerServerTest, StreamsTheModelsAnswer) {
+  const Answer answer = Generate(Request(50));
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  std::vector<uint32_t> context = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  for (uint32_t token : answer.tokens) {
+    EXPECT_EQ(token, FakeModel::NextToken(context, kVocabulary));
+    context.push_back(token);
+  }
+  EXPECT_EQ(answer.tokens.size(), 50u);
+  EXPECT_EQ(answer.messages.back().finish_reason(), phi::v1::FINISH_REASON_MAX_NEW_TOKENS);
+  EXPECT_GT(answer.messages.back().summary().decode().nanos(), 0);
+  EXPECT_FALSE(answer.messages.front().tokens(0).has_logprob());
+}
+
+TEST_F(WorkerServerTest, DefaultLengthIsWhatTheContextLeaves) {
+  proto::GenerateRequest request = Request(1);
+  request.mutable_parameters()->clear_max_new_tokens();
+  EXPECT_EQ(Generate(request).tokens.size(), 256u);
+  for (int i = 0; i < 300; ++i) request.add_prompt_token_ids(3);
+  const Answer answer = Generate(request);
+  EXPECT_EQ(answer.tokens.size(), 400u - 309u);
+  EXPECT_EQ(answer.messages.back().finish_reason(), phi::v1::FINISH_REASON_CONTEXT_LENGTH);
+}
+
+TEST_F(WorkerServerTest, SlowReaderDelaysNobodyAndLosesNothing) {
+  grpc::ClientContext context;
+  auto slow = stub_->Generate(&context, Request(300));
+  EXPECT_EQ(Generate(Request(300)).tokens.size(), 300u);
+  ASSERT_TRUE(WaitUntilIdle()) << "the slow reader's request ended without being read";
+  std::vector<uint32_t> tokens;
+  proto::GenerateResponse message;
+  while (slow->Read(&message)) {
+    for (const auto& token : message.tokens()) tokens.push_back(token.token_id());
+  }
+  EXPECT_TRUE(slow->Finish().ok());
+  EXPECT_EQ(tokens.size(), 300u);
+}
+
+TEST_F(WorkerServerTest, RefusesByFieldAndReason) {
+  const auto refused = [&](auto change) {
+    proto::GenerateRequest request = Request(5);
+    change(request);
+    const Answer answer = Generate(request);
+    EXPECT_TRUE(absl::IsInvalidArgument(answer.status)) << answer.status;
+    return std::string(ErrorReasonInfo(answer.details.reason).name) + " " + answer.details.field;
+  };
+  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->add_stop("x"); }), "UNSUPPORTED_FIELD parameters.stop");
+  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->add_stop_conditions(phi::v1::STOP_CONDITION_DEDENT); }),
+            "UNSUPPORTED_FIELD parameters.stop_conditions");
+  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_truncate_prompt(3); }),
+            "UNSUPPORTED_FIELD parameters.truncate_prompt");
+  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_top_p(2); }), "FIELD_OUT_OF_RANGE parameters.top_p");
+  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_temperature(1); }), "FIELD_OUT_OF_RANGE parameters.seed");
+  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_max_new_tokens(392); }),
+            "CONTEXT_EXCEEDED parameters.max_new_tokens");
+  EXPECT_EQ(refused([](auto& r) { r.clear_prompt_token_ids(); }), "EMPTY_PROMPT ");
+  EXPECT_EQ(refused([](auto& r) { r.add_prompt_token_ids(kVocabulary); }), "TOKEN_ID_OUT_OF_RANGE prompt");
+  EXPECT_EQ(refused([](auto& r) {
+              for (int i = 0; i < 400; ++i) r.add_prompt_token_ids(1);
+            }),
+            "PROMPT_TOO_LONG ");
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
+TEST_F(WorkerServerTest, FullQueueIsRefusedWithRetryInfo) {
+  rank_.step_us = 20'000;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<proto::GenerateResponse>>> streams;
+  for (int i = 0; i < 8; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    streams.push_back(stub_->Generate(contexts.back().get(), Request(300)));
+  }
+  while (loop_.load().occupancy.waiting_requests < 4) std::this_thread::sleep_for(milliseconds(1));
+  const Answer answer = Generate(Request(1));
+  EXPECT_EQ(answer.details.reason, ErrorReason::kQueueFull);
+  EXPECT_TRUE(answer.details.retry_after.has_value());
+  for (auto& context : contexts) context->TryCancel();
+  for (auto& stream : streams) EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
+TEST_F(WorkerServerTest, DeadlineLeavesTimeForTheTextSoFar) {
+  rank_.step_us = 3000;
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + milliseconds(300));
+  const Answer answer = Generate(Request(390), &context);
+  EXPECT_TRUE(answer.status.ok()) << answer.status;
+  ASSERT_FALSE(answer.messages.empty());
+  EXPECT_EQ(answer.messages.back().finish_reason(), phi::v1::FINISH_REASON_TIME_LIMIT);
+  EXPECT_GT(answer.tokens.size(), 5u);
+}
+
+TEST_F(WorkerServerTest, TimeLimitEndsTheAnswer) {
+  rank_.step_us = 3000;
+  proto::GenerateRequest request = Request(390);
+  request.mutable_parameters()->mutable_time_limit()->set_nanos(100'000'000);
+  const Answer answer = Generate(request);
+  EXPECT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.messages.back().finish_reason(), phi::v1::FINISH_REASON_TIME_LIMIT);
+}
+
+TEST_F(WorkerServerTest, CancelFreesTheBlocks) {
+  rank_.step_us = 2000;
+  grpc::ClientContext context;
+  auto stream = stub_->Generate(&context, Request(390));
+  proto::GenerateResponse message;
+  ASSERT_TRUE(stream->Read(&message));
+  context.TryCancel();
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
+TEST_F(WorkerServerTest, StatusComesAtOnceAndAgainAndAtAChange) {
+  grpc::ClientContext context;
+  auto stream = stub_->WatchStatus(&context, {});
+  proto::ReplicaStatus status;
+  ASSERT_TRUE(stream->Read(&status));
+  EXPECT_EQ(status.epoch(), 7u);
+  EXPECT_EQ(status.fingerprint(), "abc");
+  EXPECT_EQ(status.kv_tokens(), 1600u);
+  EXPECT_EQ(status.free_kv_tokens(), 1600u);
+  EXPECT_EQ(status.context_tokens(), 400u);
+  const auto start = std::chrono::steady_clock::now();
+  ASSERT_TRUE(stream->Read(&status));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(1000));
+  loop_.Drain(std::chrono::steady_clock::now() + std::chrono::seconds(5));
+  do {
+    ASSERT_TRUE(stream->Read(&status));
+  } while (!status.draining());
+  EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(2000));
+  server_->Shutdown(milliseconds(500));
+  while (stream->Read(&status)) {
+  }
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(WorkerServerTest, HealthFollowsReadiness) {
+  for (const char* name : {"", "liveness", "readiness"}) EXPECT_EQ(Health(name), "SERVING") << name;
+  server_->SetNotReady();
+  EXPECT_EQ(Health("readiness"), "NOT_SERVING");
+  EXPECT_EQ(Health("liveness"), "SERVING");
+}
+
+TEST_F(WorkerServerTest, LostReplicaIsUnavailable) {
+  rank_.step_us = 2000;
+  rank_.fail_after = 30;
+  const Answer answer = Generate(Request(300));
+  EXPECT_TRUE(absl::IsUnavailable(answer.status)) << answer.status;
+  EXPECT_EQ(answer.details.reason, ErrorReason::kReplicaLost);
+  EXPECT_EQ(Generate(Request(3)).details.reason, ErrorReason::kReplicaLost);
+}
+
+TEST_F(WorkerServerTest, CompressedMessagesAreRefused) {
+  grpc::ClientContext context;
+  context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  proto::GenerateRequest request = Request(3);
+  request.set_caller(std::string(4000, 'a'));  // worth compressing, or it is sent as it is
+  EXPECT_EQ(Generate(request, &context).status.code(), absl::StatusCode::kUnimplemented);
+}
+
+TEST_F(WorkerServerTest, TakenPortIsAnError) {
+  WorkerServerOptions options = options_;
+  options.listen = address_;
+  EXPECT_TRUE(absl::IsUnavailable(WorkerServer::Start(options, &loop_).status()));
+}
+
+}  // namespace
+}  // namespace phi::service
