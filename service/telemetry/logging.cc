@@ -69,7 +69,8 @@ constexpr size_t kMaxPayloadBytes = LineWriter::kMaxLineBytes - 256;
 std::string JsonPayload(std::string_view message, std::initializer_list<LogField> fields) {
   std::string payload = "\"message\":" + Quote(message);
   for (const LogField& field : fields) {
-    const std::string member = "," + Quote(field.key) + ":" + JsonValue(field.value);
+    std::string member(1, ',');
+    member.append(Quote(field.key)).append(1, ':').append(JsonValue(field.value));
     if (payload.size() + member.size() <= kMaxPayloadBytes) payload += member;
   }
   return payload;
@@ -82,7 +83,8 @@ std::string TextPayload(std::string_view message, std::initializer_list<LogField
     if (static_cast<unsigned char>(c) < ' ') c = ' ';
   }
   for (const LogField& field : fields) {
-    const std::string member = " " + std::string(field.key) + "=" + TextValue(field.value);
+    std::string member(1, ' ');
+    member.append(field.key).append(1, '=').append(TextValue(field.value));
     if (payload.size() + member.size() <= kMaxPayloadBytes) payload += member;
   }
   return payload;
