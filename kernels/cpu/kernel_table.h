@@ -87,7 +87,9 @@ struct KernelTable {
   int64_t (*packed_row_bytes)(int64_t steps);
 };
 
-inline constexpr int64_t kProductScratchFloats = int64_t{kMaxBlockRows} * 8 * 16;
+// Panels whose sums a thread keeps at a time.
+inline constexpr int64_t kGroupPanels = 8;
+inline constexpr int64_t kProductScratchFloats = kMaxBlockRows * kGroupPanels * 16;
 
 // Keys of a head in a block are [head_dim][16 positions], values [16 positions][head_dim]; both
 // take head_dim rounded up to whole vectors, for which the values need it.

@@ -84,9 +84,13 @@ constexpr int64_t kPanelOutputs = 16;
 // How far ahead of their use a tile fetches its weights, all its panels together: enough lines to
 // cover the latency of memory at one core's bandwidth.
 constexpr int64_t kPrefetchBytes = 8192;
-// Steps after which several tiles of rows change turns, so that the weights of those steps stay in
-// the first caches.
-constexpr int64_t kBlockSteps = 512;
+// The same for operands, which come from the last-level cache in the first of a group's panels.
+constexpr int64_t kOperandPrefetchBytes = 4096;
+
+// Products of several tiles walk over K in blocks of this many steps, each for all panels of a
+// group: the operands of a block stay in the second-level cache for the group's panels, the weights
+// in the first for its tiles.
+constexpr int64_t kBlockSteps = 256;
 
 // The rows of a product, cut into the fewest tiles and those as equal as can be: the first `taller`
 // have one row more.
@@ -111,24 +115,56 @@ struct RowTiles {
   int64_t MaxRows() const { return RowsOf(0); }
 };
 
+// Where in the packed operands of `block_rows` rows the steps [step, end_step) of one K block and
+// the tile of `first_row` begin: block by block, and in a block tile by tile, as Multiply() walks.
+constexpr int64_t OperandOffset(int64_t block_rows,
+                                int64_t first_row,
+                                int64_t step,
+                                int64_t end_step) {
+  return step * block_rows + first_row * (end_step - step);
+}
+
+// Rows first .. end - 1, all of one tile; few steps of all of them at a time, because they share
+// cache lines.
+template <class Family>
+void PackTileRows(
+    const OperandRows& in, int64_t block_rows, int64_t first, int64_t end, std::byte* packed) {
+  using Storage = typename Family::Element::Storage;
+  constexpr int64_t kStepsAtATime = 64;
+  static_assert(kBlockSteps % kStepsAtATime == 0);
+  const RowTiles tiles(block_rows, Family::Simd::kMaxTileRows);
+  const int64_t tile = tiles.TileOf(first);
+  const int64_t tile_rows = tiles.RowsOf(tile);
+  const int64_t first_row = tiles.FirstRowOf(tile);
+  const int64_t steps = (in.cols + Family::kInputsPerStep - 1) / Family::kInputsPerStep;
+  for (int64_t step = 0; step < steps; step += kStepsAtATime) {
+    const int64_t block = step / kBlockSteps * kBlockSteps;
+    const int64_t block_end = steps - block < kBlockSteps ? steps : block + kBlockSteps;
+    const int64_t end_step = block_end - step < kStepsAtATime ? block_end : step + kStepsAtATime;
+    auto* to = reinterpret_cast<typename Family::Operand*>(packed) +
+               OperandOffset(block_rows, first_row, block, block_end) + (step - block) * tile_rows;
+    for (int64_t row = first; row < end; ++row) {
+      const int64_t source = in.row_index == nullptr ? row : in.row_index[row];
+      const auto* from = reinterpret_cast<const Storage*>(in.data) + source * in.stride;
+      for (int64_t i = step; i < end_step; ++i) {
+        const int64_t col = i * Family::kInputsPerStep;
+        to[(i - step) * tile_rows + row - first_row] =
+            Family::PackOperand(from + col, in.cols - col);
+      }
+    }
+  }
+}
+
 template <class Family>
 void PackOperands(
     const OperandRows& in, int64_t block_rows, int64_t first, int64_t end, std::byte* packed) {
-  using Storage = typename Family::Element::Storage;
   const RowTiles tiles(block_rows, Family::Simd::kMaxTileRows);
-  const int64_t steps = (in.cols + Family::kInputsPerStep - 1) / Family::kInputsPerStep;
-  for (int64_t row = first; row < end; ++row) {
+  for (int64_t row = first; row < end;) {
     const int64_t tile = tiles.TileOf(row);
-    const int64_t first_row = tiles.FirstRowOf(tile);
-    const int64_t tile_rows = tiles.RowsOf(tile);
-    const int64_t source = in.row_index == nullptr ? row : in.row_index[row];
-    const auto* from = reinterpret_cast<const Storage*>(in.data) + source * in.stride;
-    auto* to =
-        reinterpret_cast<typename Family::Operand*>(packed) + first_row * steps + (row - first_row);
-    for (int64_t step = 0; step < steps; ++step) {
-      const int64_t col = step * Family::kInputsPerStep;
-      to[step * tile_rows] = Family::PackOperand(from + col, in.cols - col);
-    }
+    const int64_t tile_end = tiles.FirstRowOf(tile) + tiles.RowsOf(tile);
+    const int64_t stop = tile_end < end ? tile_end : end;
+    PackTileRows<Family>(in, block_rows, row, stop, packed);
+    row = stop;
   }
 }
 
@@ -174,6 +210,8 @@ void MultiplyTile(const TileArgs& args) {
       for (int v = 0; v < kVecs; ++v)
         sums[r][v] = Family::MultiplyAdd(operands[r], w[v], sums[r][v]);
     }
+    __builtin_prefetch(reinterpret_cast<const std::byte*>(operands) + 1024);
+    __builtin_prefetch(reinterpret_cast<const std::byte*>(operands) + kOperandPrefetchBytes);
     operands += kRows;
     weights += kStepBytesOfPanel;
   }
@@ -189,7 +227,7 @@ using TileKernel = void (*)(const TileArgs&);
 
 // A tile fits if its sums and weights stay in registers.
 template <class Simd>
-constexpr bool TileFits(int rows, int vecs) {
+constexpr bool TileFits(int64_t rows, int64_t vecs) {
   return rows * vecs <= Simd::kMaxTileSums && vecs <= Simd::kMaxTileVecs;
 }
 
@@ -258,50 +296,85 @@ void FinishOutputs(const ProductArgs& args,
   for (int64_t i = plain; i < count; ++i) gelu_row[i - plain] = lanes[i];
 }
 
-// Panels panel .. panel + 2^log2_vecs - 1.
+// Panels that a tile takes together: `first` and the next, 2^log2_vecs in all.
+struct TilePanels {
+  int64_t first;
+  int log2_vecs;
+
+  int64_t vecs() const { return int64_t{1} << log2_vecs; }
+};
+
+// As many of `available` panels from `first` on as tiles of these rows have registers for.
+template <class Simd>
+TilePanels WidestTile(const RowTiles& tiles, int64_t first, int64_t available) {
+  TilePanels panels = {first, kTileWidths - 1};
+  while (panels.vecs() > available || !TileFits<Simd>(tiles.MaxRows(), panels.vecs())) {
+    --panels.log2_vecs;
+  }
+  return panels;
+}
+
+// Steps [step, end_step) of all rows.
 template <class Family>
-void MultiplyPanels(
-    const ProductArgs& args, const RowTiles& tiles, int64_t panel, int log2_vecs, float* scratch) {
-  using Simd = typename Family::Simd;
-  const int64_t vecs = int64_t{1} << log2_vecs;
+void MultiplySteps(const ProductArgs& args,
+                   const RowTiles& tiles,
+                   TilePanels panels,
+                   int64_t step,
+                   int64_t end_step,
+                   float* sums) {
+  constexpr int64_t kOperandBytes = sizeof(typename Family::Operand);
   const int64_t panel_bytes = args.steps * kStepBytesOfPanel;
-  const std::byte* weights = args.weights + panel * panel_bytes;
-  const int64_t operand_bytes = static_cast<int64_t>(sizeof(typename Family::Operand));
-  const int64_t block = tiles.count == 1 ? args.steps : kBlockSteps;
-  for (int64_t step = 0; step < args.steps; step += block) {
-    const int64_t steps = args.steps - step < block ? args.steps - step : block;
-    for (int64_t tile = 0; tile < tiles.count; ++tile) {
-      const int64_t first_row = tiles.FirstRowOf(tile);
-      const int64_t rows = tiles.RowsOf(tile);
-      const TileKernel multiply = TileTable<Family>::kRows[rows - 1].by_log2_vecs[log2_vecs];
-      multiply({.operands = args.operands + (first_row * args.steps + step * rows) * operand_bytes,
-                .weights = weights + step * kStepBytesOfPanel,
-                .panel_bytes = panel_bytes,
-                .steps = steps,
-                .sums = scratch + first_row * vecs * kPanelOutputs,
-                .resume = step > 0});
+  for (int64_t tile = 0; tile < tiles.count; ++tile) {
+    const int64_t first_row = tiles.FirstRowOf(tile);
+    const int64_t rows = tiles.RowsOf(tile);
+    const TileKernel multiply = TileTable<Family>::kRows[rows - 1].by_log2_vecs[panels.log2_vecs];
+    const int64_t operands = OperandOffset(args.rows, first_row, step, end_step);
+    multiply({.operands = args.operands + operands * kOperandBytes,
+              .weights = args.weights + panels.first * panel_bytes + step * kStepBytesOfPanel,
+              .panel_bytes = panel_bytes,
+              .steps = end_step - step,
+              .sums = sums + first_row * panels.vecs() * kPanelOutputs,
+              .resume = step > 0});
+  }
+}
+
+template <class Family>
+void FinishPanels(const ProductArgs& args, TilePanels panels, const float* sums) {
+  for (int64_t row = 0; row < args.rows; ++row) {
+    for (int64_t v = 0; v < panels.vecs(); ++v) {
+      FinishOutputs<Family>(
+          args, row, (panels.first + v) * kPanelOutputs, Family::Simd::Load(sums));
+      sums += kPanelOutputs;
     }
   }
-  for (int64_t row = 0; row < args.rows; ++row) {
-    for (int64_t v = 0; v < vecs; ++v) {
-      const float* sums = scratch + (row * vecs + v) * kPanelOutputs;
-      FinishOutputs<Family>(args, row, (panel + v) * kPanelOutputs, Simd::Load(sums));
+}
+
+// Panels first .. end - 1, at most kGroupPanels.
+template <class Family>
+void MultiplyGroup(
+    const ProductArgs& args, const RowTiles& tiles, int64_t first, int64_t end, float* scratch) {
+  const int64_t block = tiles.count == 1 ? args.steps : kBlockSteps;
+  TilePanels panels;
+  for (int64_t step = 0; step < args.steps; step += block) {
+    const int64_t end_step = args.steps - step < block ? args.steps : step + block;
+    for (int64_t panel = first; panel < end; panel += panels.vecs()) {
+      panels = WidestTile<typename Family::Simd>(tiles, panel, end - panel);
+      float* sums = scratch + (panel - first) * args.rows * kPanelOutputs;
+      MultiplySteps<Family>(args, tiles, panels, step, end_step, sums);
     }
+  }
+  for (int64_t panel = first; panel < end; panel += panels.vecs()) {
+    panels = WidestTile<typename Family::Simd>(tiles, panel, end - panel);
+    FinishPanels<Family>(args, panels, scratch + (panel - first) * args.rows * kPanelOutputs);
   }
 }
 
 template <class Family>
 void Multiply(const ProductArgs& args, int64_t first, int64_t end, float* scratch) {
-  using Simd = typename Family::Simd;
-  const RowTiles tiles(args.rows, Simd::kMaxTileRows);
-  for (int64_t panel = first; panel < end;) {
-    int log2_vecs = kTileWidths - 1;
-    while (!TileFits<Simd>(static_cast<int>(tiles.MaxRows()), 1 << log2_vecs) ||
-           (int64_t{1} << log2_vecs) > end - panel) {
-      --log2_vecs;
-    }
-    MultiplyPanels<Family>(args, tiles, panel, log2_vecs, scratch);
-    panel += int64_t{1} << log2_vecs;
+  const RowTiles tiles(args.rows, Family::Simd::kMaxTileRows);
+  for (int64_t panel = first; panel < end; panel += kGroupPanels) {
+    const int64_t group_end = end - panel < kGroupPanels ? end : panel + kGroupPanels;
+    MultiplyGroup<Family>(args, tiles, panel, group_end, scratch);
   }
 }
 
