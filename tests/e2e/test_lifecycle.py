@@ -1,0 +1,251 @@
+"""Starting, draining, ending: exit codes, one clear line each, and no process left behind."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import grpc
+import pytest
+from phi_client import Client, Refusal, finish_name, join
+from phi_programs import BIN, NANO, PATIENCE, Replica, Router, Worker, alive, free_port, wait_until
+
+PROMPT = "def count(n):\n"
+USAGE, MODEL, CANNOT_BIND = 64, 65, 69
+
+
+def test_a_killed_supervisor_leaves_no_rank(started):
+    worker = started(Worker(NANO, 2))
+    worker.wait_ready()
+    pids = worker.rank_pids().values()
+    assert len(pids) == 2 and all(alive(pid) for pid in pids)
+    worker.send(signal.SIGKILL)
+    wait_until(lambda: not any(alive(pid) for pid in pids), "ranks gone", 5)
+
+
+def test_a_killed_supervisor_leaves_no_frozen_rank_for_long(started):
+    worker = started(Worker(NANO, 2))
+    worker.wait_ready()
+    pids = worker.rank_pids()
+    os.kill(pids[1], signal.SIGSTOP)
+    worker.send(signal.SIGKILL)
+    wait_until(lambda: not alive(pids[0]), "rank 0 gone", 5)
+    os.kill(pids[1], signal.SIGCONT)
+    wait_until(lambda: not alive(pids[1]), "rank 1 gone once it could run", 5)
+
+
+class Stream(threading.Thread):
+    """Reads a stream to its end beside the test."""
+
+    def __init__(self, client, **parameters):
+        super().__init__()
+        self.stream = client.stream(PROMPT, ignore_eos=True, **parameters)
+        self.first = next(self.stream)
+        self.result, self.error = None, None
+        self.start()
+
+    def run(self):
+        try:
+            self.result = join([self.first, *self.stream])
+        except grpc.RpcError as error:
+            self.error = Refusal(error)
+
+
+@pytest.mark.parametrize("who", ["worker", "router"])
+def test_sigterm_lets_what_runs_finish(who):
+    with Replica(NANO, 2) as replica:
+        stream = Stream(replica.client, max_new_tokens=300)
+        server = getattr(replica, who)
+        server.send(signal.SIGTERM)
+        wait_until(lambda: not replica.router.ready(), "readiness off", 5)
+        refusal = replica.client.refusal(PROMPT, max_new_tokens=1) if who == "worker" else None
+        stream.join(PATIENCE)
+        assert stream.error is None, stream.error
+        assert len(stream.result[1]) == 300 and finish_name(stream.result[3].finish) == "MAX_NEW_TOKENS"
+        assert server.wait() == 0
+        if refusal is not None:
+            assert refusal.code == grpc.StatusCode.UNAVAILABLE and refusal.reason in ("NO_READY_REPLICA", "DRAINING"), refusal
+
+
+def test_a_drain_that_takes_too_long_ends_the_rest_and_exits_0():
+    with Replica(NANO, 2, "--drain_timeout=300ms") as replica:
+        streams = [Stream(replica.client, max_new_tokens=500) for _ in range(4)]
+        replica.worker.send(signal.SIGTERM)
+        for stream in streams:
+            stream.join(PATIENCE)
+        assert replica.worker.wait() == 0
+        for stream in streams:
+            if stream.error is None:
+                assert len(stream.result[1]) == 500  # was done in time
+            else:
+                assert stream.error.code == grpc.StatusCode.UNAVAILABLE, stream.error
+                assert stream.error.reason in ("DRAIN_TIMEOUT", "REPLICA_LOST"), stream.error
+
+
+@pytest.mark.parametrize("who", ["worker", "router"])
+def test_a_second_signal_ends_at_once(who):
+    with Replica(NANO, 2, "--drain_timeout=60s", router_flags=("--drain_timeout=60s",)) as replica:
+        Stream(replica.client, max_new_tokens=500)
+        server = getattr(replica, who)
+        server.send(signal.SIGTERM)
+        time.sleep(0.1)
+        server.send(signal.SIGTERM)
+        server.wait(5)
+
+
+def test_the_router_may_start_first(started):
+    port = free_port()
+    router = started(Router([f"127.0.0.1:{port}"]))
+    wait_until(lambda: router.http("/livez")[0] == 200, "the router's port")
+    assert router.http("/readyz")[0] == 503
+    refusal = Client(router.address).refusal(PROMPT, max_new_tokens=1)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_READY_REPLICA"), refusal
+
+
+def test_a_replica_of_another_model_is_refused(started, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(NANO, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config, indent=1))
+    worker = started(Worker(NANO))
+    router = started(Router([worker.address], model=other))
+    worker.wait_ready()
+    wait_until(lambda: router.http("/livez")[0] == 200, "the router's port")
+    time.sleep(1)
+    assert router.http("/readyz")[0] == 503
+    refusal = Client(router.address).refusal(PROMPT, max_new_tokens=1)
+    assert refusal.reason == "NO_READY_REPLICA", refusal
+    states = [replica.state for replica in Client(router.address).model_info().replicas]
+    assert states and "ready" not in states
+
+
+def run(program, *flags):
+    """(exit code, lines on stderr) of a program that ends by itself."""
+    done = subprocess.run([str(BIN / program), *map(str, flags)], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return done.returncode, [line for line in done.stderr.splitlines() if line.strip()]
+
+
+def assert_one_clear_line(lines, word):
+    """One line that is an error, and it says what is wrong; not a crash, not a page of help."""
+    assert not any("terminate called" in line or "Sanitizer" in line or "check failed" in line for line in lines), lines
+    errors = [line for line in lines if " info " not in line and " warning " not in line]
+    assert len(errors) == 1, lines
+    assert word in errors[0], lines
+
+
+LOCAL = ("--listen=127.0.0.1:0", "--metrics_listen=127.0.0.1:0")
+
+
+@pytest.mark.parametrize("program", ["phi-router", "phi-worker"])
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (("--no_such_flag=1",), "no_such_flag"),
+        (("--drain_timeout=soon",), "drain_timeout"),
+        (("--log_level=loud",), "log_level"),
+        (("--log_format=xml",), "log_format"),
+        (("--listen=nonsense",), "listen"),
+        (("stray",), "stray"),
+    ],
+    ids=lambda value: str(value[0]) if isinstance(value, tuple) else "",
+)
+def test_wrong_flags_end_with_64(program, flags, word):
+    replicas = ("--replicas=127.0.0.1:1",) if program == "phi-router" else ()
+    listen = LOCAL[1:] if "listen" in word else LOCAL
+    code, lines = run(program, f"--model={NANO}", *replicas, *listen, *flags)
+    assert code == USAGE, lines
+    assert_one_clear_line(lines, word)
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [(("--tensor_parallel=0",), "tensor_parallel"), (("--dtype=float8",), "dtype"), (("--isa=mmx",), "isa"), ((), "model")],
+    ids=lambda value: str(value),
+)
+def test_wrong_worker_flags_end_with_64(flags, word):
+    code, lines = run("phi-worker", *LOCAL, *((f"--model={NANO}",) if flags else ()), *flags)
+    assert code == USAGE, lines
+    assert_one_clear_line(lines, word)
+
+
+def test_more_ranks_than_key_value_heads_are_refused():
+    code, lines = run("phi-worker", *LOCAL, f"--model={NANO}", "--tensor_parallel=5")
+    assert code in (USAGE, MODEL), lines
+    assert_one_clear_line(lines, "5")
+
+
+def no_config(model):
+    (model / "config.json").unlink()
+    return "config.json"
+
+
+def broken_config(model):
+    (model / "config.json").write_text("{")
+    return "config.json"
+
+
+def other_activation(model):
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
+    return "hidden_act"
+
+
+def no_tokenizer(model):
+    (model / "tokenizer.json").unlink()
+    return "tokenizer.json"
+
+
+def broken_tokenizer(model):
+    (model / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
+    return "tokenizer.json"
+
+
+def only_pickle(model):
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    return "pytorch_model.bin"
+
+
+def cut_weights(model):
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    return "model.safetensors"
+
+
+@pytest.mark.parametrize("harm", [no_config, broken_config, other_activation, no_tokenizer, broken_tokenizer, only_pickle, cut_weights])
+def test_a_model_that_cannot_be_served_ends_with_65(harm, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(NANO, model)
+    word = harm(model)
+    code, lines = run("phi-worker", *LOCAL, f"--model={model}", "--max_restarts=0")
+    assert code == MODEL, lines
+    assert any(word in line for line in lines), lines
+    assert not any("Sanitizer" in line or "terminate called" in line for line in lines), lines
+    if harm not in (only_pickle, cut_weights):
+        code, lines = run("phi-router", *LOCAL, f"--model={model}", "--replicas=127.0.0.1:1")
+        assert code == MODEL, lines
+        assert_one_clear_line(lines, word)
+
+
+@pytest.mark.parametrize("program", ["phi-router", "phi-worker"])
+@pytest.mark.parametrize("port", ["listen", "metrics_listen"])
+def test_a_port_in_use_ends_with_69(program, port):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        addresses = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", port: address}
+        replicas = ("--replicas=127.0.0.1:1",) if program == "phi-router" else ()
+        code, lines = run(program, f"--model={NANO}", *replicas, *(f"--{name}={value}" for name, value in addresses.items()))
+    assert code == CANNOT_BIND, lines
+    assert any(address in line for line in lines), lines
+
+
+@pytest.mark.parametrize("program", ["phi-router", "phi-worker", "phi-serve", "phictl"])
+def test_help_and_version_end_with_0(program):
+    for flag, word in (("--help", "Usage"), ("--version", "0.1.0")):
+        done = subprocess.run([str(BIN / program), flag], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert done.returncode == 0 and word.lower() in done.stdout.lower(), done

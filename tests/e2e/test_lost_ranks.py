@@ -1,0 +1,124 @@
+"""A rank that dies or hangs: callers are told in time, the replica serves again by itself, and nothing is left behind."""
+
+import os
+import signal
+import threading
+import time
+
+import grpc
+import pytest
+from phi_client import Refusal, join
+from phi_programs import NANO, SANITIZED, Replica, alive, wait_until
+
+PROMPT = "def count(n):\n"
+STALL_LIMIT = 2.0
+# How long callers may wait for the bad news: the promises, and what a sanitized build on a shared machine may add.
+SLACK = 3.0 if SANITIZED else 0.0
+KILLED_LIMIT = 2.0 + SLACK
+HUNG_LIMIT = STALL_LIMIT + 1.0 + SLACK
+FLAGS = (f"--stall_limit={STALL_LIMIT:g}s", "--max_restarts=100")
+WORLD_SIZE = 2
+
+
+@pytest.fixture(scope="module")
+def replica():
+    with Replica(NANO, WORLD_SIZE, *FLAGS) as started:
+        yield started
+
+
+class Watch:
+    """Asks the metrics port all the while and keeps what it said."""
+
+    def __init__(self, worker):
+        self.worker = worker
+        self.answers = {"/livez": set(), "/readyz": set(), "/metrics": set()}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        while not self._over.is_set():
+            for path, statuses in self.answers.items():
+                statuses.add(self.worker.http(path)[0])
+            time.sleep(0.02)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+
+def refusal_of(stream):
+    """The refusal that ends a stream, after the tokens that came before it."""
+    with pytest.raises(grpc.RpcError) as error:
+        for _ in stream:
+            pass
+    return Refusal(error.value)
+
+
+@pytest.mark.parametrize("where", ["idle", "mid-stream"])
+@pytest.mark.parametrize("rank", range(WORLD_SIZE))
+@pytest.mark.parametrize(("number", "limit"), [(signal.SIGKILL, KILLED_LIMIT), (signal.SIGSTOP, HUNG_LIMIT)], ids=["SIGKILL", "SIGSTOP"])
+def test_a_lost_rank(replica, figure, number, limit, rank, where):
+    worker, client = replica.worker, replica.client
+    replica.router.wait_ready()
+    before = client.generate(PROMPT, max_new_tokens=8).completions
+    epoch, pids = worker.epoch(), worker.rank_pids()
+    tokens = worker.metric("phi_generated_tokens_total")
+    assert len(pids) == WORLD_SIZE and all(alive(pid) for pid in pids.values())
+
+    with Watch(worker) as watch:
+        stream = None
+        if where == "mid-stream":
+            stream = client.stream(PROMPT, timeout=60, max_new_tokens=480, ignore_eos=True)
+            next(stream)
+        start = time.monotonic()
+        os.kill(pids[rank], number)
+        if stream is not None:
+            refusal = refusal_of(stream)
+            told = time.monotonic() - start
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "REPLICA_LOST"), refusal
+            assert told <= limit
+        else:
+            told = wait_until(lambda: not worker.ready(), "readiness gone", limit)
+        wait_until(lambda: worker.epoch() == epoch + 1 and worker.ready() and replica.router.ready(), "serving again")
+        again = time.monotonic() - start
+
+    assert watch.answers["/livez"] == {200} and watch.answers["/metrics"] == {200}
+    assert 503 in watch.answers["/readyz"]
+    wait_until(lambda: not any(alive(pid) for pid in pids.values()), "the old group gone", 5)
+    assert worker.rank_pids() != pids and [worker.metric(f'phi_rank_up{{rank="{i}"}}') for i in range(WORLD_SIZE)] == [1, 1]
+    assert client.generate(PROMPT, max_new_tokens=8).completions == before
+    assert worker.metric("phi_generated_tokens_total") > tokens, "a counter went back"
+    assert_no_block_leaked(worker)
+    figure(f"{signal.Signals(number).name} rank {rank} {where}: known after {told:.2f} s, serving again after {again:.2f} s")
+
+
+def assert_no_block_leaked(worker):
+    wait_until(lambda: worker.metric("phi_requests_running") == 0, "nothing running", 5)
+    assert (worker.metric('phi_kv_blocks{state="owned"}') or 0) == 0
+
+
+def test_a_stall_is_named_in_the_log(replica):
+    entries = [entry for entry in replica.worker.log_entries() if "stands still" in entry["message"]]
+    assert entries and all(entry["level"] == "error" and entry["rank"] in range(WORLD_SIZE) for entry in entries)
+    causes = {cause: replica.worker.metric(f'phi_replica_restarts_total{{cause="{cause}"}}') for cause in ("stall", "rank_signal")}
+    assert all(causes.values()), causes
+
+
+def test_while_nothing_serves_calls_are_refused_at_once(replica):
+    worker, client = replica.worker, replica.client
+    os.kill(worker.rank_pids()[0], signal.SIGKILL)
+    wait_until(lambda: not replica.router.ready(), "the router knows")
+    start = time.monotonic()
+    try:
+        client.generate(PROMPT, max_new_tokens=1)
+    except grpc.RpcError as error:
+        refusal = Refusal(error)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_READY_REPLICA"), refusal
+        assert time.monotonic() - start < 1.0 + SLACK
+    # or the replica was back in time to answer, which is as good
+    wait_until(replica.router.ready, "serving again")
+    assert join(client.stream(PROMPT, max_new_tokens=2))[1]
