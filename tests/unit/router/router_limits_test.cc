@@ -1,0 +1,167 @@
+// Calls that are refused: by which code, reason and field, and that nothing reached a replica.
+#include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+
+#include <thread>
+
+#include "tests/unit/router/router_fixture.h"
+
+namespace phi::service {
+namespace {
+
+class RouterLimits : public RouterFixture {
+ protected:
+  // Sends bytes as they are to a unary method.
+  grpc::Status CallRaw(const std::string& method, const std::string& bytes, grpc::ClientContext& context) {
+    grpc::GenericStub generic(grpc::CreateChannel("127.0.0.1:" + std::to_string(router_->port()),
+                                                  grpc::InsecureChannelCredentials()));
+    const grpc::Slice slice(bytes);
+    const grpc::ByteBuffer request(&slice, 1);
+    grpc::CompletionQueue queue;
+    const auto call = generic.PrepareUnaryCall(&context, "/phi.v1.TextGeneration/" + method, request, &queue);
+    call->StartCall();
+    grpc::ByteBuffer response;
+    grpc::Status status;
+    call->Finish(&response, &status, nullptr);
+    void* tag = nullptr;
+    bool ok = false;
+    EXPECT_TRUE(queue.Next(&tag, &ok));
+    return status;
+  }
+};
+
+TEST_F(RouterLimits, MalformedBytesAreInvalidArgumentAndCounted) {
+  AddReplica(Says("x"));
+  StartRouter();
+  // Field 1 as a text that is cut short, a text that is not UTF-8, and noise.
+  for (const std::string& bytes : {std::string("\x0a\x05xx"), std::string("\x0a\x02\xff\xfe"), std::string("\xff\xff\xff")}) {
+    for (const char* method : {"Generate", "GenerateStream", "Tokenize"}) {
+      grpc::ClientContext context;
+      const grpc::Status status = CallRaw(method, bytes, context);
+      EXPECT_EQ(Reason(status), "MALFORMED_REQUEST") << method;
+      EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+      EXPECT_EQ(context.GetServerInitialMetadata().count("phi-request-id"), 1U) << method;
+    }
+  }
+  EXPECT_EQ(CallsCounted(MethodLabel::kGenerate, absl::StatusCode::kInvalidArgument, ErrorReason::kMalformedRequest), 3);
+  EXPECT_EQ(CallsCounted(MethodLabel::kTokenize, absl::StatusCode::kInvalidArgument, ErrorReason::kMalformedRequest), 3);
+  EXPECT_TRUE(replicas_[0]->requests().empty());
+}
+
+TEST_F(RouterLimits, RefusalsNameReasonAndField) {
+  AddReplica(Says("x"));
+  StartRouter();
+  const std::vector<std::pair<std::string, std::function<void(phi::v1::GenerateRequest&)>>> cases = {
+      {"EMPTY_PROMPT text", [](auto& r) { r.set_text(""); }},
+      {"MODEL_NOT_FOUND model", [](auto& r) { r.set_model("other"); }},
+      {"INVALID_REQUEST_ID request_id", [](auto& r) { r.set_request_id("a\nb"); }},
+      {"FIELD_OUT_OF_RANGE parameters.temperature", [](auto& r) { r.mutable_parameters()->set_temperature(2.5F); }},
+      {"UNSUPPORTED_FIELD parameters.n", [](auto& r) { r.mutable_parameters()->set_n(2); }},
+      {"CONTEXT_EXCEEDED parameters.max_new_tokens", [](auto& r) { r.mutable_parameters()->set_max_new_tokens(512); }},
+      {"PROMPT_TOO_LONG text", [](auto& r) { for (int i = 0; i < 3000; ++i) *r.mutable_text() += " x1"; }},
+      {"TOKEN_ID_OUT_OF_RANGE token_ids", [](auto& r) { r.mutable_token_ids()->add_ids(2047); }},
+      {"EMPTY_STOP parameters.stop", [](auto& r) { r.mutable_parameters()->add_stop(""); }},
+      {"FIELD_OUT_OF_RANGE parameters.time_limit",
+       [](auto& r) { r.mutable_parameters()->mutable_time_limit()->set_seconds(601); }},
+  };
+  for (const auto& [reason, change] : cases) {
+    auto request = Request();
+    change(request);
+    grpc::ClientContext context;
+    EXPECT_EQ(Reason(Stream(request, context).status), reason);
+    EXPECT_EQ(context.GetServerInitialMetadata().count("phi-request-id"), 1U) << reason;
+    grpc::ClientContext unary_context;
+    phi::v1::GenerateResponse response;
+    EXPECT_EQ(Reason(stub().Generate(&unary_context, request, &response)), reason);
+  }
+  EXPECT_TRUE(replicas_[0]->requests().empty());
+}
+
+TEST_F(RouterLimits, InflightCap) {
+  Script slow = Says("abc");
+  slow.delay_before_first = std::chrono::seconds(30);
+  tests::FakeReplica& replica = AddReplica(slow);
+  StartRouter({.max_inflight_requests = 2});
+  grpc::ClientContext contexts[2];
+  std::vector<std::unique_ptr<grpc::ClientReader<phi::v1::GenerateStreamResponse>>> readers;
+  for (auto& context : contexts) readers.push_back(stub().GenerateStream(&context, Request()));
+  ASSERT_TRUE(Eventually([&] { return replica.num_active() == 2; }));
+  grpc::ClientContext context;
+  EXPECT_EQ(Reason(Stream(Request(), context).status), "QUEUE_FULL");
+  EXPECT_EQ(context.GetServerTrailingMetadata().find("grpc-retry-pushback-ms")->second, "1000");
+  EXPECT_EQ(metrics_->Get(MetricId::kRouterShedTotal, {ErrorReason::kQueueFull}).Value(), 1);
+  EXPECT_EQ(metrics_->Get(MetricId::kRouterInflightRequests).Value(), 2);
+  for (auto& held : contexts) held.TryCancel();
+  for (auto& reader : readers) EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(Eventually([&] { return metrics_->Get(MetricId::kRouterInflightRequests).Value() == 0; }));
+}
+
+TEST_F(RouterLimits, FullReplicaIsNotAsked) {
+  tests::FakeReplica& replica = AddReplica(Says("x"));
+  StartRouter();
+  auto status = tests::FakeReplica::ReadyStatus(fingerprint_);
+  status.set_queued_requests(status.max_queued_requests());
+  replica.SetStatus(status);
+  EXPECT_TRUE(Eventually([&] { return Reason(Stream(Request()).status) == "QUEUE_FULL"; }));
+}
+
+TEST_F(RouterLimits, ReplicasContextCounts) {
+  tests::FakeReplica& replica = AddReplica(Says("x"));
+  StartRouter();
+  auto status = tests::FakeReplica::ReadyStatus(fingerprint_);
+  status.set_context_tokens(16);
+  replica.SetStatus(status);
+  auto request = Request();
+  request.mutable_parameters()->set_max_new_tokens(15);
+  EXPECT_TRUE(Eventually(
+      [&] { return Reason(Stream(request).status) == "CONTEXT_EXCEEDED parameters.max_new_tokens"; }));
+}
+
+TEST_F(RouterLimits, ContextEndIsNamed) {
+  AddReplica(Says("a b c d e f g h i j k l m n o p"));
+  StartRouter();
+  auto status = tests::FakeReplica::ReadyStatus(fingerprint_);
+  status.set_context_tokens(16);
+  replicas_[0]->SetStatus(status);
+  EXPECT_TRUE(Eventually([&] {
+    const StreamResult stream = Stream(Request());
+    return stream.status.ok() && !stream.messages.empty() &&
+           stream.messages.back().finish().reason() == phi::v1::FINISH_REASON_CONTEXT_LENGTH;
+  }));
+}
+
+TEST_F(RouterLimits, WithoutAReplica) {
+  StartRouter({}, 0);
+  grpc::ClientContext context;
+  EXPECT_EQ(Reason(Stream(Request(), context).status), "NO_READY_REPLICA");
+  EXPECT_EQ(context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1U);
+  EXPECT_FALSE(router_->ready());
+}
+
+TEST_F(RouterLimits, SlowReaderIsCutOff) {
+  Script endless = Says(std::string(200, 'x'));
+  endless.tokens.assign(400, Ids("x")[0]);
+  endless.hang_at_end = true;
+  tests::FakeReplica& replica = AddReplica(endless);
+  StartRouter({.slow_reader_timeout = absl::Milliseconds(200)});
+  auto request = Request();
+  request.mutable_parameters()->set_max_new_tokens(400);
+  request.mutable_parameters()->set_logprobs(20);
+  // Takes nothing: a window of 64 KiB is full after some 150 tokens with 20 alternatives each.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 16384);
+  auto slow_stub = phi::v1::TextGeneration::NewStub(grpc::CreateCustomChannel(
+      "127.0.0.1:" + std::to_string(router_->port()), grpc::InsecureChannelCredentials(), arguments));
+  grpc::ClientContext context;
+  const auto reader = slow_stub->GenerateStream(&context, request);
+  EXPECT_TRUE(Eventually([&] { return replica.num_cancelled() == 1; }));
+  phi::v1::GenerateStreamResponse message;
+  while (reader->Read(&message)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(metrics_->Get(MetricId::kRouterSlowReadersTotal, {SlowReaderLabel::kStalled}).Value(), 1);
+}
+
+}  // namespace
+}  // namespace phi::service

@@ -1,0 +1,39 @@
+#include <cstdio>
+#include <map>
+#include <string>
+
+#include "service/api/exit_code.h"
+#include "tools/phictl/commands.h"
+
+int main(int argc, char** argv) {
+  using namespace phi::phictl;  // NOLINT(google-build-using-namespace): the program is this namespace
+  CLI::App app("Talks to a phi-serve router.", "phictl");
+  app.set_version_flag("--version", "phictl " PHI_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.footer("Examples:\n"
+             "  phictl generate 'def print_prime(n):'\n"
+             "  phictl generate - --max-new-tokens 100 --stop-condition top_level < half_a_function.py\n"
+             "  phictl info --address router.example:50051");
+  Connection connection;
+  std::string timeout = "10m";
+  app.add_option("--address", connection.address, "The router's HOST:PORT")->capture_default_str();
+  app.add_option("--timeout", timeout, "Longest time to wait, such as 30s")->capture_default_str();
+  const std::map<std::string, Command> commands = {{"generate", AddGenerate(app)},
+                                                   {"tokenize", AddTokenize(app)},
+                                                   {"info", AddInfo(app)},
+                                                   {"health", AddHealth(app)}};
+  const auto usage_error = [](const std::string& message) {
+    std::fprintf(stderr, "phictl: %s (see phictl --help)\n", message.c_str());
+    return static_cast<int>(phi::service::ExitCode::kUsage);
+  };
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return error.get_exit_code() == 0 ? app.exit(error) : usage_error(error.what());
+  }
+  if (!absl::ParseDuration(timeout, &connection.timeout) || connection.timeout <= absl::ZeroDuration()) {
+    return usage_error("--timeout takes a time such as 30s, not '" + timeout + "'");
+  }
+  return commands.at(app.get_subcommands().front()->get_name())(connection);
+}
