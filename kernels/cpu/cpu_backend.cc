@@ -260,9 +260,8 @@ void CpuBackend::Multiply(OperandRows in,
                               .steps = matrix.steps(),
                               .outputs = matrix.rows(),
                               .output = output};
-    pool_.Run([&](int thread) {
-      const Share share = ShareOf(matrix.num_panels(), thread, pool_.num_threads());
-      kernels_.multiply(args, share.first, share.end, ThreadScratch(thread));
+    pool_.ForShares(matrix.num_panels(), kGroupPanels, [&](int64_t first, int64_t end, int thread) {
+      kernels_.multiply(args, first, end, ThreadScratch(thread));
     });
     rows -= block_rows;
     if (in.row_index != nullptr) {

@@ -68,14 +68,4 @@ class CpuPackedMatrix final : public PackedMatrix {
   HostBuffer buffer_;
 };
 
-// The share [first, end) of `count` things that `thread` of `num_threads` owns; the same in every
-// step.
-struct Share {
-  int64_t first = 0;
-  int64_t end = 0;
-};
-constexpr Share ShareOf(int64_t count, int thread, int num_threads) {
-  return {count * thread / num_threads, count * (thread + 1) / num_threads};
-}
-
 }  // namespace phi::kernels

@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
+#include <bit>
 #include <chrono>
 
 #include "kernels/base/check.h"
@@ -26,7 +28,7 @@ void WaitUntilChanged(const std::atomic<uint32_t>& value, uint32_t old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : cursors_(static_cast<size_t>(threads)) {
   PHI_CHECK(threads >= 1, "%d threads", threads);
   workers_.reserve(static_cast<size_t>(threads) - 1);
   try {
@@ -46,6 +48,17 @@ void ThreadPool::Stop() {
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+}
+
+Share ThreadPool::TakeRun(int owner, int64_t end, int64_t longest_run) {
+  std::atomic<int64_t>& next = cursors_[static_cast<size_t>(owner)].next;
+  int64_t first = next.load(std::memory_order_relaxed);
+  int64_t length = 0;
+  do {
+    const auto left = static_cast<uint64_t>(end - first);
+    length = std::min(longest_run, static_cast<int64_t>(std::bit_floor((left + 1) / 2)));
+  } while (!next.compare_exchange_weak(first, first + length, std::memory_order_relaxed));
+  return {first, first + length};
 }
 
 void ThreadPool::RunErased(ErasedRegion region, void* context) {

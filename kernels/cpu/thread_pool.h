@@ -9,6 +9,15 @@
 
 namespace phi::kernels {
 
+// The share [first, end) of `count` things that `thread` of `num_threads` owns.
+struct Share {
+  int64_t first = 0;
+  int64_t end = 0;
+};
+constexpr Share ShareOf(int64_t count, int thread, int num_threads) {
+  return {count * thread / num_threads, count * (thread + 1) / num_threads};
+}
+
 // A fixed team of threads for short parallel regions (a decode step has about 75). The caller of
 // Run() is member 0.
 //
@@ -42,18 +51,46 @@ class ThreadPool {
   void ForEach(int64_t count, Task&& task) {
     std::atomic<int64_t> next = 0;
     Run([&](int thread) {
-      for (int64_t index; (index = next.fetch_add(1, std::memory_order_relaxed)) < count;)
+      for (int64_t index; (index = next.fetch_add(1, std::memory_order_relaxed)) < count;) {
         task(index, thread);
+      }
+    });
+  }
+
+  // Calls task(first, end, thread) for runs of at most `longest_run` (a power of two) that cover 0
+  // .. count - 1. Each thread works through its own Share, the same in every call, and then helps
+  // the others with what is left of theirs: cores never get exactly equal parts of the memory's
+  // bandwidth. Runs shrink towards the end of a share.
+  template <class Task>
+  void ForShares(int64_t count, int64_t longest_run, Task&& task) {
+    for (int thread = 0; thread < num_threads(); ++thread) {
+      cursors_[static_cast<size_t>(thread)].next = ShareOf(count, thread, num_threads()).first;
+    }
+    Run([&](int thread) {
+      for (int i = 0; i < num_threads(); ++i) {
+        const int owner = (thread + i) % num_threads();
+        const int64_t end = ShareOf(count, owner, num_threads()).end;
+        for (Share run; (run = TakeRun(owner, end, longest_run)).first < end;) {
+          task(run.first, run.end, thread);
+        }
+      }
     });
   }
 
  private:
   using ErasedRegion = void (*)(void* context, int thread);
+  struct alignas(64) Cursor {
+    std::atomic<int64_t> next = 0;
+  };
+
+  // The next run of `owner`'s share; empty at its end.
+  Share TakeRun(int owner, int64_t end, int64_t longest_run);
 
   void RunErased(ErasedRegion region, void* context);
   void Work(int thread);
   void Stop();
 
+  std::vector<Cursor> cursors_;  // by thread, in its share
   std::vector<std::thread> workers_;
   ErasedRegion region_ = nullptr;  // written before generation_ is, null = stop
   void* context_ = nullptr;

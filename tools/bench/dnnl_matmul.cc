@@ -4,7 +4,10 @@
 
 #include <dnnl.hpp>
 #include <random>
+#include <utility>
 #include <vector>
+
+#include "kernels/base/check.h"
 
 namespace phi::bench {
 namespace {
@@ -41,17 +44,27 @@ struct DnnlMatmul::State {
   }
 };
 
-DnnlMatmul::DnnlMatmul(kernels::DType dtype, int64_t rows, int64_t cols, int64_t outputs)
-    : state_(std::make_unique<State>()) {
+DnnlMatmul::DnnlMatmul(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+std::unique_ptr<DnnlMatmul> DnnlMatmul::Create(kernels::DType dtype,
+                                               int64_t rows,
+                                               int64_t cols,
+                                               int64_t outputs) {
+  auto state = std::make_unique<State>();
   const dnnl::memory::desc x_desc({rows, cols}, TypeOf(dtype), Format::ab);
   const dnnl::memory::desc any_weights({cols, outputs}, TypeOf(dtype), Format::any);
   const dnnl::memory::desc y_desc({rows, outputs}, Type::f32, Format::ab);
-  state_->description =
-      dnnl::matmul::primitive_desc(dnnl::matmul::desc(x_desc, any_weights, y_desc), state_->engine);
-  state_->product = dnnl::matmul(state_->description);
-  state_->x = state_->Random(x_desc, {rows, cols}, Format::ab);
-  state_->weights = state_->Random(state_->description.weights_desc(), {cols, outputs}, Format::ba);
-  state_->y = dnnl::memory(y_desc, state_->engine);
+  try {
+    state->description = dnnl::matmul::primitive_desc(
+        dnnl::matmul::desc(x_desc, any_weights, y_desc), state->engine);
+  } catch (const dnnl::error&) {
+    return nullptr;
+  }
+  state->product = dnnl::matmul(state->description);
+  state->x = state->Random(x_desc, {rows, cols}, Format::ab);
+  state->weights = state->Random(state->description.weights_desc(), {cols, outputs}, Format::ba);
+  state->y = dnnl::memory(y_desc, state->engine);
+  return std::unique_ptr<DnnlMatmul>(new DnnlMatmul(std::move(state)));
 }
 
 DnnlMatmul::~DnnlMatmul() = default;
@@ -65,6 +78,12 @@ void DnnlMatmul::Run() {
 
 const char* DnnlMatmul::Implementation() const { return state_->description.impl_info_str(); }
 
-void SetDnnlThreads(int threads) { omp_set_num_threads(threads); }
+void ConfigureDnnl(int threads, kernels::Isa isa) {
+  omp_set_num_threads(threads);
+  const dnnl::cpu_isa most = isa == kernels::Isa::kAvx2     ? dnnl::cpu_isa::avx2
+                             : isa == kernels::Isa::kAvx512 ? dnnl::cpu_isa::avx512_core_vnni
+                                                            : dnnl::cpu_isa::avx512_core_bf16;
+  PHI_CHECK(dnnl::set_max_cpu_isa(most) == dnnl::status::success, "oneDNN is in use already");
+}
 
 }  // namespace phi::bench

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "kernels/cpu/isa.h"
 #include "kernels/dtype.h"
 
 namespace phi::bench {
@@ -11,7 +12,11 @@ namespace phi::bench {
 // result; the weights lie in the layout that oneDNN asks for, repacked beforehand.
 class DnnlMatmul {
  public:
-  DnnlMatmul(kernels::DType dtype, int64_t rows, int64_t cols, int64_t outputs);
+  // Null where oneDNN has no such product on the instruction set it is confined to.
+  static std::unique_ptr<DnnlMatmul> Create(kernels::DType dtype,
+                                            int64_t rows,
+                                            int64_t cols,
+                                            int64_t outputs);
   ~DnnlMatmul();
 
   void Run();
@@ -20,10 +25,12 @@ class DnnlMatmul {
 
  private:
   struct State;
+  explicit DnnlMatmul(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 
-// Threads that oneDNN runs on.
-void SetDnnlThreads(int threads);
+// The threads that oneDNN runs on and the strongest instruction set it may use, so that it is
+// compared with ours on equal terms. Call before the first DnnlMatmul.
+void ConfigureDnnl(int threads, kernels::Isa isa);
 
 }  // namespace phi::bench

@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <random>
 #include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "kernels/base/check.h"
@@ -166,45 +168,61 @@ class Products {
   std::vector<float> logits_;
 };
 
-double BestRead(const std::vector<ReadVariant>& variants) {
-  double best = 0;
-  for (const ReadVariant& variant : variants) best = std::max(best, variant.gigabytes_per_second);
-  return best;
-}
-
-std::vector<ReadVariant> PrintReads(kernels::ThreadPool& pool) {
-  const std::vector<ReadVariant> variants = MeasureReads(pool, size_t{512} << 20, 3);
-  std::printf("\nread bandwidth of %d threads, GB/s, by streams a thread and bytes of prefetch\n",
-              pool.num_threads());
+// Prints what each variant reaches and returns the three best.
+std::vector<ReadVariant> PrintReads(ReadBench& reads, int repeats) {
+  std::vector<std::pair<double, ReadVariant>> results;
+  for (const ReadVariant& variant : ReadVariants()) results.emplace_back(0.0, variant);
+  for (int repeat = 0; repeat < repeats; ++repeat) {
+    for (auto& [best, variant] : results) best = std::max(best, reads.Measure(variant));
+  }
+  std::printf("\nread bandwidth, GB/s, best of %d, by streams a thread and bytes of prefetch\n",
+              repeats);
   std::printf("%-6s %8s %8s %8s %8s %8s\n", "pages", "streams", "0", "1024", "2048", "4096");
-  for (size_t i = 0; i < variants.size(); i += 4) {
-    std::printf("%-6s %8d", variants[i].huge_pages ? "huge" : "small", variants[i].streams);
-    for (size_t j = i; j < i + 4; ++j) std::printf(" %8.1f", variants[j].gigabytes_per_second);
+  for (size_t i = 0; i < results.size(); i += 4) {
+    const ReadVariant& variant = results[i].second;
+    std::printf("%-6s %8d", variant.huge_pages ? "huge" : "small", variant.streams);
+    for (size_t j = i; j < i + 4; ++j) std::printf(" %8.1f", results[j].first);
     std::printf("\n");
   }
-  std::printf("best: %.1f GB/s\n", BestRead(variants));
-  return variants;
+  std::partial_sort(
+      results.begin(), results.begin() + 3, results.end(), [](const auto& a, const auto& b) {
+        return a.first > b.first;
+      });
+  return {results[0].second, results[1].second, results[2].second};
 }
 
-// Batches are interleaved, so that a noisy neighbour hits all of them alike.
-void BenchDecode(const Settings& settings, Products& products, double bandwidth) {
+// Batches and the best ways to read are interleaved, so that a noisy neighbour hits all of them
+// alike.
+void BenchDecode(const Settings& settings, Products& products) {
   constexpr int64_t kBatches[] = {1, 2, 4, 8, 16};
+  kernels::ThreadPool pool(settings.threads);
+  ReadBench reads(pool, size_t{512} << 20);
+  const std::vector<ReadVariant> variants = PrintReads(reads, settings.repeats);
+  std::vector<std::vector<double>> read_rates(variants.size());
   std::vector<std::vector<double>> seconds(std::size(kBatches));
   for (int repeat = 0; repeat < settings.repeats; ++repeat) {
     for (size_t i = 0; i < std::size(kBatches); ++i) {
       seconds[i].push_back(Seconds([&] { products.DecodeStep(kBatches[i]); }));
     }
+    for (size_t i = 0; i < variants.size(); ++i)
+      read_rates[i].push_back(reads.Measure(variants[i]));
   }
-  std::printf("\ndecode: all products of a step, %d layers and head, %.2f GB of weights\n",
-              settings.layers,
-              products.WeightBytes() / 1e9);
-  std::printf("%6s %10s %10s %10s %14s %12s %18s\n",
+  double bandwidth = 0;
+  for (const std::vector<double>& rates : read_rates)
+    bandwidth = std::max(bandwidth, Median(rates));
+  std::printf(
+      "\ndecode: all products of a step, %d layers and head, %.2f GB of weights; medians of %d\n",
+      settings.layers,
+      products.WeightBytes() / 1e9,
+      settings.repeats);
+  std::printf("best read in between: %.1f GB/s\n", bandwidth);
+  std::printf("%6s %9s %8s %9s %11s %11s   %s\n",
               "batch",
               "ms",
               "GB/s",
-              "of best",
+              "of read",
               "tokens/s",
-              "vs batch 1",
+              "x batch 1",
               "logits of row 0");
   const double first = Median(seconds[0]);
   for (size_t i = 0; i < std::size(kBatches); ++i) {
@@ -212,7 +230,7 @@ void BenchDecode(const Settings& settings, Products& products, double bandwidth)
     const double rate = products.WeightBytes() / median / 1e9;
     const auto batch = static_cast<double>(kBatches[i]);
     products.DecodeStep(kBatches[i]);
-    std::printf("%6ld %10.2f %10.1f %9.0f%% %14.1f %11.2fx   %016lx\n",
+    std::printf("%6ld %9.2f %8.1f %8.0f%% %11.1f %11.2f   %016lx\n",
                 kBatches[i],
                 median * 1e3,
                 rate,
@@ -227,45 +245,54 @@ void BenchDecode(const Settings& settings, Products& products, double bandwidth)
 // timed.
 void LetOthersSleep() { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }
 
-template <class Work>
-void BenchAgainstDnnl(
-    const Settings& settings, const char* name, int64_t cols, int64_t outputs, Work&& ours) {
-  DnnlMatmul floats(DType::kFloat32, kPrefillRows, cols, outputs);
-  DnnlMatmul halves(DType::kBFloat16, kPrefillRows, cols, outputs);
-  std::vector<double> our_seconds, float_seconds, half_seconds;
-  ours();
-  floats.Run();
-  halves.Run();
+// A product, in our arithmetic or oneDNN's, that takes part in a comparison.
+struct Contender {
+  std::string name;
+  std::function<void()> run;
+  std::vector<double> seconds;
+};
+
+void AddDnnl(DType dtype, int64_t cols, int64_t outputs, std::vector<Contender>& contenders) {
+  // Shared because std::function copies what it holds.
+  std::shared_ptr<DnnlMatmul> product = DnnlMatmul::Create(dtype, kPrefillRows, cols, outputs);
+  if (product == nullptr) return;
+  const std::string name =
+      "oneDNN " + std::string(kernels::DTypeName(dtype)) + ", " + product->Implementation();
+  contenders.push_back({name, [product] { product->Run(); }, {}});
+}
+
+void BenchAgainstDnnl(const Settings& settings,
+                      int64_t cols,
+                      int64_t outputs,
+                      std::function<void()> ours) {
+  std::vector<Contender> contenders = {{"ours", std::move(ours), {}}};
+  AddDnnl(DType::kFloat32, cols, outputs, contenders);
+  AddDnnl(DType::kBFloat16, cols, outputs, contenders);
+  for (Contender& contender : contenders) contender.run();  // warm up
   for (int repeat = 0; repeat < settings.repeats; ++repeat) {
-    LetOthersSleep();
-    our_seconds.push_back(Seconds(ours));
-    float_seconds.push_back(Seconds([&] { floats.Run(); }));
-    half_seconds.push_back(Seconds([&] { halves.Run(); }));
+    for (Contender& contender : contenders) {
+      LetOthersSleep();
+      contender.seconds.push_back(Seconds(contender.run));
+    }
   }
-  const double flops = 2.0 * kPrefillRows * static_cast<double>(cols * outputs) / 1e9;
-  const double our_rate = flops / Median(our_seconds);
-  const double best = std::max(flops / Median(float_seconds), flops / Median(half_seconds));
-  std::printf("%-24s %10.0f %12.0f %12.0f %12.0f%%   %s, %s\n",
-              name,
-              our_rate,
-              flops / Median(float_seconds),
-              flops / Median(half_seconds),
-              100 * our_rate / best,
-              floats.Implementation(),
-              halves.Implementation());
+  const double gigaflops = 2.0 * kPrefillRows * static_cast<double>(cols * outputs) / 1e9;
+  double best = 0;
+  std::printf("%ld inputs -> %ld outputs\n", cols, outputs);
+  for (size_t i = 0; i < contenders.size(); ++i) {
+    const double rate = gigaflops / Median(contenders[i].seconds);
+    if (i > 0) best = std::max(best, rate);
+    std::printf("  %-40s %8.0f GFLOP/s\n", contenders[i].name.c_str(), rate);
+  }
+  const double our_rate = gigaflops / Median(contenders[0].seconds);
+  if (best > 0) std::printf("  ours is %.0f%% of oneDNN's best\n", 100 * our_rate / best);
 }
 
 void BenchPrefill(const Settings& settings, Products& products) {
-  std::printf("\nprefill of %ld tokens, GFLOP/s\n", kPrefillRows);
-  std::printf(
-      "%-24s %10s %12s %12s %13s\n", "product", "ours", "oneDNN f32", "oneDNN bf16", "of its best");
+  std::printf("\nprefill of %ld tokens\n", kPrefillRows);
   size_t layer = 0;
   products.Begin(kPrefillRows);
-  BenchAgainstDnnl(
-      settings, "in  2048 -> 14336", kHidden, kQkv + kMlp, [&] { products.InProjection(layer++); });
-  BenchAgainstDnnl(settings, "out 10240 -> 2048", kHidden + kMlp, kHidden, [&] {
-    products.OutProjection(layer++);
-  });
+  BenchAgainstDnnl(settings, kHidden, kQkv + kMlp, [&] { products.InProjection(layer++); });
+  BenchAgainstDnnl(settings, kHidden + kMlp, kHidden, [&] { products.OutProjection(layer++); });
 }
 
 int Main(int argc, char** argv) {
@@ -294,14 +321,11 @@ int Main(int argc, char** argv) {
   const DType dtype = settings.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
   const auto backend =
       Value(kernels::MakeCpuBackend({.dtype = dtype, .threads = settings.threads, .isa = *isa}));
-  SetDnnlThreads(settings.threads);
+  ConfigureDnnl(settings.threads, *isa);
   std::printf(
       "%s, %s\n", backend->Description().c_str(), std::string(kernels::DTypeName(dtype)).c_str());
   Products products(settings, *backend);
-  if (settings.decode) {
-    kernels::ThreadPool pool(settings.threads);
-    BenchDecode(settings, products, BestRead(PrintReads(pool)));
-  }
+  if (settings.decode) BenchDecode(settings, products);
   if (settings.prefill) BenchPrefill(settings, products);
   return 0;
 }

@@ -3,7 +3,6 @@
 #include <immintrin.h>
 #include <sys/mman.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -12,6 +11,9 @@
 
 namespace phi::bench {
 namespace {
+
+// What a thread takes at a time; as in the products, a thread that is done helps the others.
+constexpr size_t kChunkBytes = size_t{4} << 20;
 
 std::atomic<int> g_sink;  // keeps the compiler from dropping the reads
 
@@ -47,8 +49,10 @@ void ReadWith(int streams, const std::byte* data, size_t bytes, int prefetch) {
   }
 }
 
+}  // namespace
+
 // Bytes of memory in small or huge pages, written once so that they exist.
-class Pages {
+class ReadBench::Pages {
  public:
   Pages(size_t bytes, bool huge) : bytes_(bytes) {
     data_ = static_cast<std::byte*>(
@@ -68,31 +72,37 @@ class Pages {
   size_t bytes_;
 };
 
-}  // namespace
-
-std::vector<ReadVariant> MeasureReads(kernels::ThreadPool& pool, size_t bytes, int repeats) {
+std::vector<ReadVariant> ReadVariants() {
   std::vector<ReadVariant> variants;
-  const size_t per_thread = bytes / static_cast<size_t>(pool.num_threads()) / 4096 * 4096;
   for (const bool huge_pages : {false, true}) {
-    // Prefetches run past the end of what is read.
-    const Pages pages(per_thread * static_cast<size_t>(pool.num_threads()) + 65536, huge_pages);
     for (const int streams : {1, 2, 4, 8}) {
       for (const int prefetch : {0, 1024, 2048, 4096}) {
-        double best = 1e9;
-        for (int i = 0; i < repeats; ++i) {
-          best = std::min(best, Seconds([&] {
-                            pool.Run([&](int thread) {
-                              const size_t start = per_thread * static_cast<size_t>(thread);
-                              ReadWith(streams, pages.data() + start, per_thread, prefetch);
-                            });
-                          }));
-        }
-        const double total = static_cast<double>(per_thread) * pool.num_threads();
-        variants.push_back({streams, prefetch, huge_pages, total / best / 1e9});
+        variants.push_back({streams, prefetch, huge_pages});
       }
     }
   }
   return variants;
+}
+
+ReadBench::ReadBench(kernels::ThreadPool& pool, size_t bytes)
+    : pool_(pool), chunks_(static_cast<int64_t>(bytes / kChunkBytes)) {
+  // Prefetches run past the end of what is read.
+  const size_t total = static_cast<size_t>(chunks_) * kChunkBytes + 65536;
+  small_ = std::make_unique<Pages>(total, false);
+  huge_ = std::make_unique<Pages>(total, true);
+}
+
+ReadBench::~ReadBench() = default;
+
+double ReadBench::Measure(const ReadVariant& variant) {
+  const std::byte* data = (variant.huge_pages ? huge_ : small_)->data();
+  const double seconds = Seconds([&] {
+    pool_.ForShares(chunks_, 1, [&](int64_t first, int64_t, int) {
+      const std::byte* chunk = data + static_cast<size_t>(first) * kChunkBytes;
+      ReadWith(variant.streams, chunk, kChunkBytes, variant.prefetch_bytes);
+    });
+  });
+  return static_cast<double>(chunks_) * kChunkBytes / seconds / 1e9;
 }
 
 }  // namespace phi::bench

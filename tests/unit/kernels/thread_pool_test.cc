@@ -84,6 +84,38 @@ TEST_P(ThreadPoolTest, ForEachTakesEachIndexOnce) {
   }
 }
 
+// Also when one thread does nothing for a while: the others take over its share.
+TEST_P(ThreadPoolTest, ForSharesCoversOnce) {
+  ThreadPool pool(GetParam());
+  for (const int64_t count : {0, 1, 2, 3, 5, 64, 100, 1001}) {
+    std::vector<std::atomic<int>> taken(static_cast<size_t>(count));
+    std::atomic<bool> slept = false;
+    pool.ForShares(count, 8, [&](int64_t first, int64_t end, int thread) {
+      EXPECT_LT(thread, GetParam());
+      EXPECT_LT(first, end);
+      EXPECT_LE(end - first, 8);
+      for (int64_t i = first; i < end; ++i) ++taken[static_cast<size_t>(i)];
+      if (!slept.exchange(true)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    });
+    for (const auto& times : taken) EXPECT_EQ(times, 1);
+  }
+}
+
+TEST(ShareTest, SharesCoverInOrder) {
+  for (const int64_t count : {0, 1, 7, 896}) {
+    for (const int threads : {1, 2, 3, 8}) {
+      int64_t next = 0;
+      for (int thread = 0; thread < threads; ++thread) {
+        const Share share = ShareOf(count, thread, threads);
+        EXPECT_EQ(share.first, next);
+        EXPECT_LE(share.end - share.first, count / threads + 1);
+        next = share.end;
+      }
+      EXPECT_EQ(next, count);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, ThreadPoolTest, testing::Values(1, 2, 3, 8));
 
 // Two pools on the same cores, as two ranks have them: nobody may spin for long.
