@@ -96,9 +96,7 @@ std::string DefaultValue(const FieldDescriptor& field) {
 std::string Range(const service::FieldLimitRow& row) {
   using Kind = service::FieldLimitRow::Kind;
   if (row.field == "parameters.stop_conditions") return "";
-  const std::string unit = row.kind == Kind::kTextBytes ? " bytes"
-                           : row.kind == Kind::kSeconds ? " s"
-                                                        : "";
+  const std::string unit = row.kind == Kind::kTextBytes ? " bytes" : "";
   return absl::StrFormat(
       "%s %s to %s%s", row.min_exclusive ? "above" : "", Number(row.min), Number(row.max), unit);
 }
