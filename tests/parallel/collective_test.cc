@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <random>
 #include <thread>
 
@@ -57,8 +56,7 @@ TEST_P(Collectives, SumsAreInRankOrderForEverySize) {
       std::vector<float> values = RankValues(communicator->rank(), size);
       const absl::Status status = communicator->AllReduceSum(values);
       ASSERT_TRUE(status.ok()) << status;
-      EXPECT_TRUE(std::memcmp(values.data(), expected.data(), size * sizeof(float)) == 0)
-          << size << " on rank " << communicator->rank();
+      EXPECT_TRUE(values == expected) << size << " on rank " << communicator->rank();
       EXPECT_EQ(communicator->stats().all_reduces, 1U);
     });
   }
