@@ -8,7 +8,8 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 
-// Every error that a caller can see, by reason: the only list of them (docs/api.md is written from it).
+// Every error that a caller can see, by reason: the only list of them (docs/api.md is written from
+// it).
 namespace phi::service {
 
 enum class ErrorReason {
@@ -65,12 +66,16 @@ struct ErrorDetails {
   std::optional<absl::Duration> retry_after;  // RetryInfo and grpc-retry-pushback-ms
 };
 
-// `message` comes from a fixed list in our sources: it never holds a prompt, a file path or an address.
+// `message` comes from a fixed list in our sources: it never holds a prompt, a file path or an
+// address.
 absl::Status MakeError(ErrorReason reason, std::string_view message);
 absl::Status MakeFieldError(ErrorReason reason, std::string_view field, std::string_view message);
-absl::Status MakeRetryError(ErrorReason reason, std::string_view message, absl::Duration retry_after);
+absl::Status MakeRetryError(ErrorReason reason,
+                            std::string_view message,
+                            absl::Duration retry_after);
 
-// Nothing for a Status that none of the above made (it is then kInternal to a caller, or CANCELLED/DEADLINE_EXCEEDED as is).
+// Nothing for a Status that none of the above made (it is then kInternal to a caller, or
+// CANCELLED/DEADLINE_EXCEEDED as is).
 std::optional<ErrorDetails> GetErrorDetails(const absl::Status& status);
 
 }  // namespace phi::service

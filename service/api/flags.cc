@@ -61,7 +61,8 @@ std::string Join(const std::vector<std::string>& choices) {
 
 size_t CountRows(Program program) {
   size_t count = 0;
-  for (const FlagRow& row : FlagTable()) count += (row.programs & static_cast<uint8_t>(program)) != 0 ? 1 : 0;
+  for (const FlagRow& row : FlagTable())
+    count += (row.programs & static_cast<uint8_t>(program)) != 0 ? 1 : 0;
   return count;
 }
 
@@ -91,7 +92,8 @@ std::optional<ExitCode> FlagParser::Parse(int argc, const char* const* argv) {
     app.set_version_flag("--version", name_ + " " PHI_VERSION);
     for (size_t i = 0; i < bindings_.size(); ++i) {
       const FlagRow& row = *bindings_[i].row;
-      auto* option = app.add_option("--" + std::string(row.name), texts[i], std::string(row.meaning));
+      auto* option =
+          app.add_option("--" + std::string(row.name), texts[i], std::string(row.meaning));
       option->type_name(std::string(row.value));
       if (row.value == "BOOL") option->expected(0, 1);
       if (row.default_value == kRequired) {
@@ -112,11 +114,12 @@ std::optional<ExitCode> FlagParser::Parse(int argc, const char* const* argv) {
   }
   for (size_t i = 0; i < bindings_.size(); ++i) {
     const auto& [row, target, choices] = bindings_[i];
-    const bool known = choices.empty() ||
-                       std::find(choices.begin(), choices.end(), texts[i]) != choices.end();
+    const bool known =
+        choices.empty() || std::find(choices.begin(), choices.end(), texts[i]) != choices.end();
     if (known && Assign(texts[i], target)) continue;
     const std::string wanted = choices.empty() ? std::string(row->value) : Join(choices);
-    return usage_error("--" + std::string(row->name) + " takes " + wanted + ", not '" + texts[i] + "'");
+    return usage_error("--" + std::string(row->name) + " takes " + wanted + ", not '" + texts[i] +
+                       "'");
   }
   return std::nullopt;
 }

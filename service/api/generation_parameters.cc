@@ -42,8 +42,8 @@ bool InRange(const FieldLimitRow& row, double value) {
 }
 
 absl::Status OutOfRange(std::string_view field) {
-  return MakeFieldError(ErrorReason::kFieldOutOfRange, field,
-                        "outside the range that GetModelInfo publishes");
+  return MakeFieldError(
+      ErrorReason::kFieldOutOfRange, field, "outside the range that GetModelInfo publishes");
 }
 
 absl::Status CheckStop(const Message& message, const FieldLimitRow& row) {
@@ -58,11 +58,13 @@ absl::Status CheckStop(const Message& message, const FieldLimitRow& row) {
 
 absl::Status CheckTokenId(const FieldLimitRow& row, uint32_t id, const ModelLimits& limits) {
   if (id < limits.vocabulary_tokens) return absl::OkStatus();
-  return MakeFieldError(ErrorReason::kTokenIdOutOfRange, row.field,
-                        "a token id must be below the vocabulary");
+  return MakeFieldError(
+      ErrorReason::kTokenIdOutOfRange, row.field, "a token id must be below the vocabulary");
 }
 
-absl::Status CheckLogitBias(const Message& message, const FieldLimitRow& row, const ModelLimits& limits) {
+absl::Status CheckLogitBias(const Message& message,
+                            const FieldLimitRow& row,
+                            const ModelLimits& limits) {
   for (const auto& [id, bias] : message.logit_bias()) {
     PHI_RETURN_IF_ERROR(CheckTokenId(row, id, limits));
     if (!InRange(row, static_cast<double>(bias))) return OutOfRange(row.field);
@@ -72,7 +74,8 @@ absl::Status CheckLogitBias(const Message& message, const FieldLimitRow& row, co
 
 absl::Status CheckTimeLimit(const Message& message, const FieldLimitRow& row) {
   const auto& limit = message.time_limit();
-  const bool same_sign = limit.nanos() == 0 || limit.seconds() == 0 || (limit.seconds() > 0) == (limit.nanos() > 0);
+  const bool same_sign =
+      limit.nanos() == 0 || limit.seconds() == 0 || (limit.seconds() > 0) == (limit.nanos() > 0);
   if (std::abs(int64_t{limit.nanos()}) > 999'999'999 || !same_sign ||
       !InRange(row, static_cast<double>(limit.seconds()) + 1e-9 * limit.nanos())) {
     return OutOfRange(row.field);
@@ -80,7 +83,9 @@ absl::Status CheckTimeLimit(const Message& message, const FieldLimitRow& row) {
   return absl::OkStatus();
 }
 
-absl::Status CheckEnums(const Message& message, const FieldDescriptor& field, const FieldLimitRow& row) {
+absl::Status CheckEnums(const Message& message,
+                        const FieldDescriptor& field,
+                        const FieldLimitRow& row) {
   for (int i = 0; i < Message::GetReflection()->FieldSize(message, &field); ++i) {
     if (!InRange(row, ValueOf(message, field, i))) {
       return MakeFieldError(ErrorReason::kUnsupportedField, row.field, "an unknown value");
@@ -94,8 +99,9 @@ absl::Status CheckRepeated(const Message& message,
                            const FieldLimitRow& row,
                            const ModelLimits& limits) {
   if (static_cast<uint32_t>(Message::GetReflection()->FieldSize(message, &field)) > row.max_items) {
-    return field.is_map() ? OutOfRange(row.field)
-                          : MakeFieldError(ErrorReason::kTooManyStops, row.field, "too many of them");
+    return field.is_map()
+               ? OutOfRange(row.field)
+               : MakeFieldError(ErrorReason::kTooManyStops, row.field, "too many of them");
   }
   if (field.is_map()) return CheckLogitBias(message, row, limits);
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) return CheckStop(message, row);
@@ -106,7 +112,9 @@ absl::Status CheckRepeated(const Message& message,
   return absl::OkStatus();
 }
 
-absl::Status CheckField(const Message& message, const FieldLimitRow& row, const ModelLimits& limits) {
+absl::Status CheckField(const Message& message,
+                        const FieldLimitRow& row,
+                        const ModelLimits& limits) {
   const std::string name(row.field.substr(kPrefix.size()));
   const FieldDescriptor* field = Message::descriptor()->FindFieldByName(name);
   PHI_CHECK(field != nullptr, "no field %s", name.c_str());
@@ -119,12 +127,14 @@ absl::Status CheckField(const Message& message, const FieldLimitRow& row, const 
 absl::Status CheckUnknownFields(const Message& message) {
   const auto& reflection = *Message::GetReflection();
   if (!reflection.GetUnknownFields(message).empty()) {
-    return MakeFieldError(ErrorReason::kUnsupportedField, "parameters",
+    return MakeFieldError(ErrorReason::kUnsupportedField,
+                          "parameters",
                           "holds a field that this version does not know");
   }
   if (message.has_time_limit() &&
       !message.time_limit().GetReflection()->GetUnknownFields(message.time_limit()).empty()) {
-    return MakeFieldError(ErrorReason::kUnsupportedField, "parameters.time_limit",
+    return MakeFieldError(ErrorReason::kUnsupportedField,
+                          "parameters.time_limit",
                           "holds a field that this version does not know");
   }
   return absl::OkStatus();
@@ -190,7 +200,11 @@ std::vector<FieldLimitRow> FieldLimits(const ModelLimits& limits) {
       {.field = "parameters.presence_penalty", .min = -2, .max = 2},
       {.field = "parameters.logit_bias", .min = -100, .max = 100, .max_items = 300},
       {.field = "parameters.n", .min = 1, .max = 16},
-      {.field = "parameters.stop", .min = 1, .max = kMaxStopBytes, .max_items = 16, .kind = Kind::kTextBytes},
+      {.field = "parameters.stop",
+       .min = 1,
+       .max = kMaxStopBytes,
+       .max_items = 16,
+       .kind = Kind::kTextBytes},
       {.field = "parameters.stop_token_ids", .min = 0, .max = vocabulary - 1, .max_items = 64},
       {.field = "parameters.stop_conditions",
        .min = phi::v1::STOP_CONDITION_LINE_END,
@@ -223,14 +237,15 @@ phi::v1::GenerationParameters DefaultParameters() {
   return defaults;
 }
 
-absl::StatusOr<GenerationParameters> ParseGenerationParameters(const phi::v1::GenerationParameters& message,
-                                                               const ModelLimits& limits) {
+absl::StatusOr<GenerationParameters> ParseGenerationParameters(
+    const phi::v1::GenerationParameters& message, const ModelLimits& limits) {
   PHI_RETURN_IF_ERROR(CheckUnknownFields(message));
   for (const FieldLimitRow& row : FieldLimits(limits)) {
     PHI_RETURN_IF_ERROR(CheckField(message, row, limits));
   }
   if (message.has_max_new_tokens() && message.min_new_tokens() > message.max_new_tokens()) {
-    return MakeFieldError(ErrorReason::kFieldOutOfRange, "parameters.min_new_tokens",
+    return MakeFieldError(ErrorReason::kFieldOutOfRange,
+                          "parameters.min_new_tokens",
                           "must not be above max_new_tokens");
   }
   PHI_RETURN_IF_ERROR(CheckSupported(message));

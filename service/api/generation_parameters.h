@@ -19,18 +19,20 @@ namespace phi::service {
 struct ModelLimits {
   uint32_t context_tokens = 0;     // max_positions
   uint32_t vocabulary_tokens = 0;  // real ids are below it
-  double max_time_limit_seconds = 315'576'000'000;  // the router's --max_time_limit; else what a Duration holds
+  double max_time_limit_seconds =
+      315'576'000'000;  // the router's --max_time_limit; else what a Duration holds
 };
 
-// One row of API section 2. `min` and `max` may depend on the model and are filled in by FieldLimits().
+// One row of API section 2. `min` and `max` may depend on the model and are filled in by
+// FieldLimits().
 struct FieldLimitRow {
   std::string_view field;  // "parameters.top_p"
   double min = 0;
   double max = 0;
   uint32_t max_items = 0;  // for repeated fields and maps; 0 = a scalar
   bool min_exclusive = false;
-  // What the field's values are, hence what `min` and `max` bound: the number itself (for a map: each value), a text's
-  // bytes, a time in seconds.
+  // What the field's values are, hence what `min` and `max` bound: the number itself (for a map:
+  // each value), a text's bytes, a time in seconds.
   enum class Kind : uint8_t { kNumber, kTextBytes, kSeconds } kind = Kind::kNumber;
 };
 
@@ -48,7 +50,8 @@ inline constexpr uint64_t kMaxUnaryTokens = 32768;
 
 // A checked request's parameters with every default filled in.
 struct GenerationParameters {
-  std::optional<uint32_t> max_new_tokens;  // nothing: kDefaultMaxNewTokens or what the context leaves
+  std::optional<uint32_t>
+      max_new_tokens;  // nothing: kDefaultMaxNewTokens or what the context leaves
   uint32_t min_new_tokens = 0;
   float temperature = 0;
   uint32_t top_k = 0;
@@ -65,11 +68,12 @@ struct GenerationParameters {
   std::optional<absl::Duration> time_limit;
 };
 
-// Checks every field against the table, finite floats, enum values, unknown fields; nothing is silently ignored: a field whose
-// behaviour is missing is refused with UNSUPPORTED_FIELD and its path, unless it asks for nothing (a neutral penalty, n = 1).
-// min_new_tokens is compared with an explicit max_new_tokens here, and with the default by whoever knows the prompt.
-// Errors are MakeFieldError's, with the path of the field. Costs O(size of the message).
-absl::StatusOr<GenerationParameters> ParseGenerationParameters(const phi::v1::GenerationParameters& message,
-                                                               const ModelLimits& limits);
+// Checks every field against the table, finite floats, enum values, unknown fields; nothing is
+// silently ignored: a field whose behaviour is missing is refused with UNSUPPORTED_FIELD and its
+// path, unless it asks for nothing (a neutral penalty, n = 1). min_new_tokens is compared with an
+// explicit max_new_tokens here, and with the default by whoever knows the prompt. Errors are
+// MakeFieldError's, with the path of the field. Costs O(size of the message).
+absl::StatusOr<GenerationParameters> ParseGenerationParameters(
+    const phi::v1::GenerationParameters& message, const ModelLimits& limits);
 
 }  // namespace phi::service

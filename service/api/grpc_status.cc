@@ -67,7 +67,8 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
   absl::Status result(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
   google::rpc::Status details;
-  if (status.error_details().empty() || !details.ParseFromString(status.error_details())) return result;
+  if (status.error_details().empty() || !details.ParseFromString(status.error_details()))
+    return result;
   absl::Status with_details = result;
   for (const auto& any : details.details()) {
     with_details.SetPayload(any.type_url(), absl::Cord(any.value()));

@@ -31,7 +31,8 @@ absl::Status AdmitCall(const RouterLoad& router, std::span<const ReplicaLoad> re
     return MakeRetryError(ErrorReason::kDraining, "this server ends", kRetryWhenFull);
   }
   if (router.inflight_requests >= router.max_inflight_requests) {
-    return MakeRetryError(ErrorReason::kQueueFull, "too many requests are under way", kRetryWhenFull);
+    return MakeRetryError(
+        ErrorReason::kQueueFull, "too many requests are under way", kRetryWhenFull);
   }
   bool any_ready = false;
   bool any_room = false;
@@ -56,7 +57,8 @@ absl::Status AdmitCost(const RequestCost& cost, std::span<const ReplicaLoad> rep
   }
   if (!any_ready) return NoReadyReplica();
   if (!any_fits) {
-    return MakeError(ErrorReason::kKvCapacity, "the KV cache of every replica is smaller than the request");
+    return MakeError(ErrorReason::kKvCapacity,
+                     "the KV cache of every replica is smaller than the request");
   }
   if (any_room) return absl::OkStatus();
   return MakeRetryError(ErrorReason::kTokenBudget, "too many tokens are waiting", kRetryWhenFull);

@@ -6,8 +6,9 @@
 #include "absl/status/status.h"
 #include "service/router/replicas/replica_load.h"
 
-// Whether a call may go on. Pure. The one waiting queue is in the leader: the router only keeps caps, and refuses early what
-// no replica would take (I6, I7). Every refusal says when to come back.
+// Whether a call may go on. Pure. The one waiting queue is in the leader: the router only keeps
+// caps, and refuses early what no replica would take (I6, I7). Every refusal says when to come
+// back.
 namespace phi::service {
 
 struct RouterLoad {
@@ -19,8 +20,8 @@ struct RouterLoad {
 // Before the prompt is tokenized. DRAINING, QUEUE_FULL, NO_READY_REPLICA.
 absl::Status AdmitCall(const RouterLoad& router, std::span<const ReplicaLoad> replicas);
 
-// Once the prompt's length is known. KV_CAPACITY when no ready replica could ever hold the request, TOKEN_BUDGET when every one
-// that could has too many tokens waiting; NO_READY_REPLICA.
+// Once the prompt's length is known. KV_CAPACITY when no ready replica could ever hold the request,
+// TOKEN_BUDGET when every one that could has too many tokens waiting; NO_READY_REPLICA.
 absl::Status AdmitCost(const RequestCost& cost, std::span<const ReplicaLoad> replicas);
 
 }  // namespace phi::service

@@ -7,8 +7,8 @@
 namespace phi::service {
 namespace {
 
-// gRPC's own codes for a stream that broke: the connection went, or the peer died in mid-stream. A replica never sends them
-// without a reason of ours.
+// gRPC's own codes for a stream that broke: the connection went, or the peer died in mid-stream. A
+// replica never sends them without a reason of ours.
 bool IsBrokenStream(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:

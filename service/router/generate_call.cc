@@ -6,14 +6,15 @@
 #include "kernels/base/status_macros.h"
 #include "service/api/error.h"
 #include "service/router/admission.h"
+#include "service/router/calls/grpc_messages.h"
 #include "service/router/dispatcher.h"
-#include "service/router/grpc_messages.h"
 #include "service/telemetry/logging.h"
 
 namespace phi::service {
 namespace {
 
-// A replica ends a request at its time limit by itself; the router steps in only for one that does not.
+// A replica ends a request at its time limit by itself; the router steps in only for one that does
+// not.
 constexpr absl::Duration kTimeLimitGrace = absl::Seconds(1);
 
 // Adds the scope's time to what the router spent on the call itself.
@@ -40,7 +41,8 @@ google::protobuf::Duration ToProto(absl::Duration duration) {
 // An estimate that costs nothing; what counts is that it grows with the message.
 size_t BytesOf(const phi::worker::v1::GenerateResponse& message) {
   size_t bytes = 0;
-  for (const auto& token : message.tokens()) bytes += 32 * (1 + static_cast<size_t>(token.top_size()));
+  for (const auto& token : message.tokens())
+    bytes += 32 * (1 + static_cast<size_t>(token.top_size()));
   return bytes;
 }
 
@@ -67,7 +69,8 @@ absl::Status GenerateCall::CheckAndAdmit(const grpc::ByteBuffer& bytes, size_t i
   sink_->SetRequestId(record_.request_id);
   PHI_RETURN_IF_ERROR(parsed);
   PHI_RETURN_IF_ERROR(CheckRequestId(request_.request_id()));
-  PHI_ASSIGN_OR_RETURN(parameters_, CheckRequest(request_, !sink_->streams(), context_.request_limits()));
+  PHI_ASSIGN_OR_RETURN(parameters_,
+                       CheckRequest(request_, !sink_->streams(), context_.request_limits()));
   seed_ = parameters_.seed.has_value() ? *parameters_.seed : RandomSeed();
   return AdmitCall({.inflight_requests = static_cast<uint32_t>(inflight),
                     .max_inflight_requests = context_.limits.max_inflight_requests,
@@ -80,8 +83,10 @@ absl::Status GenerateCall::StartTokenizing() {
     PHI_ASSIGN_OR_RETURN(Prompt prompt, ReadPrompt());
     return OnPrompt(std::move(prompt));
   }
-  if (context_.work.Submit([self = shared_from_this()] { self->Tokenize(); })) return absl::OkStatus();
-  return MakeRetryError(ErrorReason::kQueueFull, "too many prompts wait for tokenization", absl::Seconds(1));
+  if (context_.work.Submit([self = shared_from_this()] { self->Tokenize(); }))
+    return absl::OkStatus();
+  return MakeRetryError(
+      ErrorReason::kQueueFull, "too many prompts wait for tokenization", absl::Seconds(1));
 }
 
 void GenerateCall::Tokenize() {
@@ -109,7 +114,8 @@ absl::StatusOr<GenerateCall::Prompt> GenerateCall::ReadPrompt() const {
   const size_t max_tokens = parameters_.truncate_prompt.has_value()
                                 ? kMaxMessageBytes
                                 : context_.request_limits().model.context_tokens;
-  auto ids = tokenizer.Encode(request_.text(), {.max_tokens = max_tokens, .cancelled = tokenizing_.get_token()});
+  auto ids = tokenizer.Encode(request_.text(),
+                              {.max_tokens = max_tokens, .cancelled = tokenizing_.get_token()});
   if (ids.status().code() == absl::StatusCode::kOutOfRange) return PromptTooLong("text");
   PHI_RETURN_IF_ERROR(ids.status());
   prompt.ids = *std::move(ids);
@@ -125,8 +131,10 @@ absl::Status GenerateCall::OnPrompt(Prompt prompt) {
   const std::string_view field = request_.has_token_ids() ? "token_ids" : "text";
   PHI_ASSIGN_OR_RETURN(
       const TokenBudget budget,
-      FitContext(prompt_.size(), field, parameters_, context_.request_limits().model.context_tokens));
-  cost_ = {.prompt_tokens = static_cast<uint32_t>(prompt_.size()), .max_new_tokens = budget.max_new_tokens};
+      FitContext(
+          prompt_.size(), field, parameters_, context_.request_limits().model.context_tokens));
+  cost_ = {.prompt_tokens = static_cast<uint32_t>(prompt_.size()),
+           .max_new_tokens = budget.max_new_tokens};
   record_.prompt_tokens = cost_.prompt_tokens;
   PHI_RETURN_IF_ERROR(AdmitCost(cost_, context_.replicas.Loads()));
   answer_.emplace(context_.model.tokenizer, parameters_, prompt.text, budget.bounded_by_context);
@@ -139,8 +147,8 @@ absl::Status GenerateCall::Dispatch(const Replica* excluded) {
   }
   PHI_ASSIGN_OR_RETURN(ReplicaLease lease, context_.replicas.Acquire(cost_, excluded));
   record_.replica = lease.address();
-  replica_call_ =
-      ReplicaCall::Start(std::move(lease), RequestForReplica(), UpstreamDeadline(), shared_from_this());
+  replica_call_ = ReplicaCall::Start(
+      std::move(lease), RequestForReplica(), UpstreamDeadline(), shared_from_this());
   return absl::OkStatus();
 }
 
@@ -148,7 +156,8 @@ absl::Duration GenerateCall::TimeLimit() const {
   return parameters_.time_limit.value_or(context_.limits.max_time_limit);
 }
 
-// The caller's own deadline is passed on as it is: the replica stops a margin before it, so that the text so far arrives.
+// The caller's own deadline is passed on as it is: the replica stops a margin before it, so that
+// the text so far arrives.
 absl::Time GenerateCall::UpstreamDeadline() const {
   return std::min(origin_.deadline, record_.arrival + TimeLimit() + kTimeLimitGrace);
 }
@@ -215,8 +224,8 @@ void GenerateCall::OnReplicaEnd(const absl::Status& status) {
 }
 
 absl::Status GenerateCall::ReplicaFailure(const absl::Status& status) {
-  const bool is_deadline = status.code() == absl::StatusCode::kDeadlineExceeded &&
-                           !GetErrorDetails(status).has_value();
+  const bool is_deadline =
+      status.code() == absl::StatusCode::kDeadlineExceeded && !GetErrorDetails(status).has_value();
   if (!is_deadline) return ReplicaErrorForCaller(status);
   if (!record_.first_token.has_value()) {
     return MakeError(ErrorReason::kDeadlineInQueue, "the time limit passed before the first token");
@@ -282,7 +291,8 @@ void GenerateCall::CutOff(const absl::Status& status) {
 void GenerateCall::WriteOrFinish() {
   if (finished_) return;
   if (writing_since_.has_value()) {
-    if (pending_bytes_ <= context_.limits.max_pending_bytes) return;  // joined into the next message
+    if (pending_bytes_ <= context_.limits.max_pending_bytes)
+      return;  // joined into the next message
     record_.slow_reader = SlowReaderLabel::kBufferFull;
     CutOff(absl::CancelledError("the reader is too slow"));
     return;
@@ -294,7 +304,8 @@ void GenerateCall::WriteOrFinish() {
     const bool has_text = sink_->streams() && has_pending_;
     const auto emitted =
         record_.first_token.has_value() ? std::optional(record_.generated_tokens) : std::nullopt;
-    FinishSink({.status = *ending_, .last = has_text ? &pending_ : nullptr, .tokens_emitted = emitted});
+    FinishSink(
+        {.status = *ending_, .last = has_text ? &pending_ : nullptr, .tokens_emitted = emitted});
   } else if (sink_->streams() && has_pending_) {
     writing_since_ = absl::Now();
     sink_->Write(pending_);
@@ -316,7 +327,8 @@ void GenerateCall::FillSummary() {
   if (replica_summary_.has_prefill()) *timings.mutable_prefill() = replica_summary_.prefill();
   const absl::Time first_token = record_.first_token.value_or(now);
   *timings.mutable_time_to_first_token() = ToProto(first_token - record_.arrival);
-  // A stop string ends the replica's stream before it sums up; what the router saw is then the measure.
+  // A stop string ends the replica's stream before it sums up; what the router saw is then the
+  // measure.
   *timings.mutable_decode() =
       replica_summary_.has_decode() ? replica_summary_.decode() : ToProto(now - first_token);
   *timings.mutable_router() = ToProto(record_.own_time);

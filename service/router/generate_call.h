@@ -13,9 +13,9 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "phi/v1/generation.pb.h"
-#include "service/router/active_calls.h"
-#include "service/router/answer_builder.h"
-#include "service/router/call_record.h"
+#include "service/router/calls/active_calls.h"
+#include "service/router/calls/answer_builder.h"
+#include "service/router/calls/call_record.h"
 #include "service/router/replicas/replica_call.h"
 #include "service/router/router_context.h"
 
@@ -31,8 +31,9 @@ class AnswerSink {
   virtual void SetRequestId(const std::string& request_id) = 0;
   // One at a time: GenerateCall::OnWriteDone comes before the next one.
   virtual void Write(const phi::v1::GenerateStreamResponse& message) = 0;
-  // Exactly once, the last call. With `last`: that message and then the status; `tokens_emitted`, if any, becomes the trailer
-  // `phi-tokens-emitted`. A Write may still be under way only if `cut`: then the stream is broken off.
+  // Exactly once, the last call. With `last`: that message and then the status; `tokens_emitted`,
+  // if any, becomes the trailer `phi-tokens-emitted`. A Write may still be under way only if `cut`:
+  // then the stream is broken off.
   struct End {
     absl::Status status;
     const phi::v1::GenerateStreamResponse* last = nullptr;
@@ -42,11 +43,13 @@ class AnswerSink {
   virtual void Finish(const End& end) = 0;
 };
 
-// One Generate or GenerateStream call's life: parse, check, admit, tokenize, dispatch (twice at most), relay, end once (I3).
+// One Generate or GenerateStream call's life: parse, check, admit, tokenize, dispatch (twice at
+// most), relay, end once (I3).
 //
-// Events come from gRPC's threads, the tokenizer's and the sweeper's, and take turns on one mutex; none waits for anything. gRPC
-// runs reactions on threads of its own, never within the call that caused them, so operations are started under the mutex.
-// Shared by the server's reactor, the replica call under way and the tokenizer's task; whoever is last lets go.
+// Events come from gRPC's threads, the tokenizer's and the sweeper's, and take turns on one mutex;
+// none waits for anything. gRPC runs reactions on threads of its own, never within the call that
+// caused them, so operations are started under the mutex. Shared by the server's reactor, the
+// replica call under way and the tokenizer's task; whoever is last lets go.
 class GenerateCall final : public ReplicaCall::Listener,
                            public ActiveCalls::Call,
                            public std::enable_shared_from_this<GenerateCall> {
@@ -72,7 +75,8 @@ class GenerateCall final : public ReplicaCall::Listener,
   void Abort(const absl::Status& status) override;
 
  private:
-  absl::Status CheckAndAdmit(const grpc::ByteBuffer& bytes, size_t inflight) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckAndAdmit(const grpc::ByteBuffer& bytes, size_t inflight)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartTokenizing() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Tokenize() ABSL_LOCKS_EXCLUDED(mutex_);
   struct Prompt {
@@ -94,7 +98,9 @@ class GenerateCall final : public ReplicaCall::Listener,
   void WriteOrFinish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FinishSink(const AnswerSink::End& end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FillSummary() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool over() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return finished_ || ending_.has_value(); }
+  bool over() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return finished_ || ending_.has_value();
+  }
 
   RouterContext& context_;
   const Origin origin_;
@@ -119,8 +125,8 @@ class GenerateCall final : public ReplicaCall::Listener,
   bool has_pending_ ABSL_GUARDED_BY(mutex_) = false;
   size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   std::optional<absl::Time> writing_since_ ABSL_GUARDED_BY(mutex_);  // the outstanding write
-  std::optional<absl::Status> ending_ ABSL_GUARDED_BY(mutex_);       // how it ends once all is written
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;                    // the sink is gone
+  std::optional<absl::Status> ending_ ABSL_GUARDED_BY(mutex_);  // how it ends once all is written
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;               // the sink is gone
 };
 
 }  // namespace phi::service

@@ -36,7 +36,9 @@ bool IsLoopback(const std::string& listen) {
 }
 
 // The first signal drains, a second one ends at once.
-void ServeUntilSignalled(RouterServer& server, const sigset_t& signals, absl::Duration drain_timeout) {
+void ServeUntilSignalled(RouterServer& server,
+                         const sigset_t& signals,
+                         absl::Duration drain_timeout) {
   int number = 0;
   (void)sigwait(&signals, &number);
   LogInfo("draining", {{"timeout_s", absl::ToDoubleSeconds(drain_timeout)}});
@@ -53,14 +55,16 @@ int Run(const RouterOptions& options) {
   RaiseFileLimit();
   auto metrics = MetricPage::Create(1);
   if (!metrics.ok()) return Fail(ExitCode::kInternal, metrics.status());
-  const absl::Status logging = StartLogging({.program = "phi-router",
-                                             .format = options.log_format,
-                                             .level = options.log_level,
-                                             .dropped = (*metrics)->Get(MetricId::kLogDroppedTotal)});
+  const absl::Status logging =
+      StartLogging({.program = "phi-router",
+                    .format = options.log_format,
+                    .level = options.log_level,
+                    .dropped = (*metrics)->Get(MetricId::kLogDroppedTotal)});
   if (!logging.ok()) return Fail(ExitCode::kUsage, logging);
   auto model = LoadServedModel(options.model, options.model_name);
   if (!model.ok()) return Fail(ExitCode::kModelOrData, model.status());
-  (*metrics)->SetInfo(MetricId::kBuildInfo, {"phi-router", PHI_VERSION, __VERSION__, PHI_BUILD_TYPE});
+  (*metrics)->SetInfo(MetricId::kBuildInfo,
+                      {"phi-router", PHI_VERSION, __VERSION__, PHI_BUILD_TYPE});
   const std::string model_name = model->name;
   auto server = RouterServer::Start(options.server, *std::move(model), metrics->get());
   if (!server.ok()) return Fail(ExitCode::kCannotBind, server.status());
@@ -69,8 +73,9 @@ int Run(const RouterOptions& options) {
        .livez = [] { return HealthAnswer{.ok = true, .text = "serving"}; },
        .readyz =
            [&server] {
-             return (*server)->ready() ? HealthAnswer{.ok = true, .text = "ready"}
-                                       : HealthAnswer{.ok = false, .text = "no replica is ready, or draining"};
+             return (*server)->ready()
+                        ? HealthAnswer{.ok = true, .text = "ready"}
+                        : HealthAnswer{.ok = false, .text = "no replica is ready, or draining"};
            }},
       metrics->get());
   if (!metrics_server.ok()) return Fail(ExitCode::kCannotBind, metrics_server.status());
@@ -78,9 +83,10 @@ int Run(const RouterOptions& options) {
     LogWarning("listening beyond loopback WITHOUT TLS: prompts and answers travel in the clear",
                {{"listen", options.server.listen}});
   }
-  LogInfo("serving", {{"model", model_name},
-                      {"port", (*server)->port()},
-                      {"metrics_port", (*metrics_server)->port()}});
+  LogInfo("serving",
+          {{"model", model_name},
+           {"port", (*server)->port()},
+           {"metrics_port", (*metrics_server)->port()}});
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
@@ -102,6 +108,7 @@ int main(int argc, char** argv) {
   // protobuf writes to stderr about every text that is not UTF-8; the call's own log line says it.
   google::protobuf::SetLogHandler(nullptr);
   auto options = phi::service::ParseRouterOptions(argc, argv);
-  if (const auto* exit_code = std::get_if<phi::service::ExitCode>(&options)) return static_cast<int>(*exit_code);
+  if (const auto* exit_code = std::get_if<phi::service::ExitCode>(&options))
+    return static_cast<int>(*exit_code);
   return phi::service::Run(std::get<phi::service::RouterOptions>(options));
 }

@@ -31,7 +31,8 @@ phi::v1::GetModelInfoResponse ModelInfo(const RouterContext& context) {
   info.set_context_tokens(limits.model.context_tokens);
   info.set_vocabulary_tokens(limits.model.vocabulary_tokens);
   *info.mutable_defaults() = DefaultParameters();
-  info.mutable_defaults()->mutable_time_limit()->set_seconds(absl::ToInt64Seconds(context.limits.max_time_limit));
+  info.mutable_defaults()->mutable_time_limit()->set_seconds(
+      absl::ToInt64Seconds(context.limits.max_time_limit));
   for (const FieldLimitRow& row : FieldLimits(limits.model)) {
     phi::v1::FieldLimit& limit = *info.add_limits();
     limit.set_field(std::string(row.field));

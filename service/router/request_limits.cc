@@ -9,15 +9,18 @@
 namespace phi::service {
 namespace {
 
-absl::Status CheckTokenIds(const phi::v1::TokenIds& token_ids, bool truncates, const ModelLimits& model) {
+absl::Status CheckTokenIds(const phi::v1::TokenIds& token_ids,
+                           bool truncates,
+                           const ModelLimits& model) {
   if (!truncates && static_cast<uint32_t>(token_ids.ids_size()) >= model.context_tokens) {
     return PromptTooLong("token_ids");
   }
-  const bool all_real = std::all_of(token_ids.ids().begin(), token_ids.ids().end(),
+  const bool all_real = std::all_of(token_ids.ids().begin(),
+                                    token_ids.ids().end(),
                                     [&](uint32_t id) { return id < model.vocabulary_tokens; });
   if (all_real) return absl::OkStatus();
-  return MakeFieldError(ErrorReason::kTokenIdOutOfRange, "token_ids",
-                        "a token id must be below the vocabulary");
+  return MakeFieldError(
+      ErrorReason::kTokenIdOutOfRange, "token_ids", "a token id must be below the vocabulary");
 }
 
 absl::Status CheckPrompt(const phi::v1::GenerateRequest& request, const ModelLimits& model) {
@@ -31,8 +34,9 @@ absl::Status CheckPrompt(const phi::v1::GenerateRequest& request, const ModelLim
     case phi::v1::GenerateRequest::PROMPT_NOT_SET:
       break;
   }
-  return MakeFieldError(
-      ErrorReason::kEmptyPrompt, request.has_token_ids() ? "token_ids" : "text", "the prompt is empty");
+  return MakeFieldError(ErrorReason::kEmptyPrompt,
+                        request.has_token_ids() ? "token_ids" : "text",
+                        "the prompt is empty");
 }
 
 // Memory of one answer is bounded; a stream has no such limit, because it goes out as it grows.
@@ -40,23 +44,25 @@ absl::Status CheckAnswerSize(const GenerationParameters& parameters) {
   const uint64_t tokens = parameters.max_new_tokens.value_or(kDefaultMaxNewTokens);
   const uint64_t entries = tokens * (uint64_t{parameters.logprobs.value_or(0)} + 1);
   if (entries <= kMaxUnaryTokens) return absl::OkStatus();
-  return MakeFieldError(ErrorReason::kResponseTooLarge, "parameters.max_new_tokens",
+  return MakeFieldError(ErrorReason::kResponseTooLarge,
+                        "parameters.max_new_tokens",
                         "the answer may not fit one message; use GenerateStream");
 }
 
 }  // namespace
 
 absl::Status PromptTooLong(std::string_view prompt_field) {
-  return MakeFieldError(
-      ErrorReason::kPromptTooLong, prompt_field, "the prompt leaves no room for a token in the context");
+  return MakeFieldError(ErrorReason::kPromptTooLong,
+                        prompt_field,
+                        "the prompt leaves no room for a token in the context");
 }
 
 absl::Status CheckRequestId(std::string_view request_id) {
   const bool printable = std::all_of(
       request_id.begin(), request_id.end(), [](char c) { return c >= ' ' && c <= '~'; });
   if (printable && request_id.size() <= kMaxRequestIdBytes) return absl::OkStatus();
-  return MakeFieldError(ErrorReason::kInvalidRequestId, "request_id",
-                        "at most 128 bytes of printable ASCII");
+  return MakeFieldError(
+      ErrorReason::kInvalidRequestId, "request_id", "at most 128 bytes of printable ASCII");
 }
 
 absl::StatusOr<GenerationParameters> CheckRequest(const phi::v1::GenerateRequest& request,
@@ -80,15 +86,21 @@ absl::StatusOr<TokenBudget> FitContext(size_t prompt_tokens,
   const auto room = static_cast<uint32_t>(context_tokens - prompt_tokens);
   if (parameters.max_new_tokens.has_value() && *parameters.max_new_tokens > room) {
     return MakeFieldError(
-        ErrorReason::kContextExceeded, "parameters.max_new_tokens",
+        ErrorReason::kContextExceeded,
+        "parameters.max_new_tokens",
         absl::StrFormat("prompt of %d tokens and max_new_tokens of %d exceed the context of %d",
-                        prompt_tokens, *parameters.max_new_tokens, context_tokens));
+                        prompt_tokens,
+                        *parameters.max_new_tokens,
+                        context_tokens));
   }
   const uint32_t wanted = parameters.max_new_tokens.value_or(kDefaultMaxNewTokens);
-  const TokenBudget budget{.max_new_tokens = std::min(wanted, room), .bounded_by_context = room < wanted};
+  const TokenBudget budget{.max_new_tokens = std::min(wanted, room),
+                           .bounded_by_context = room < wanted};
   if (parameters.min_new_tokens > budget.max_new_tokens) {
-    return MakeFieldError(ErrorReason::kFieldOutOfRange, "parameters.min_new_tokens",
-                          "must not be above max_new_tokens, which is 256 or what the context leaves");
+    return MakeFieldError(
+        ErrorReason::kFieldOutOfRange,
+        "parameters.min_new_tokens",
+        "must not be above max_new_tokens, which is 256 or what the context leaves");
   }
   return budget;
 }

@@ -10,8 +10,9 @@
 #include "phi/v1/generation.pb.h"
 #include "service/api/generation_parameters.h"
 
-// What a request may ask for. Pure, and in the order in which a call uses it: first everything that can be refused without
-// tokenizing (I7), then what needs the prompt's length. Errors are those of service/api/error.h.
+// What a request may ask for. Pure, and in the order in which a call uses it: first everything that
+// can be refused without tokenizing (I7), then what needs the prompt's length. Errors are those of
+// service/api/error.h.
 namespace phi::service {
 
 struct RequestLimits {
@@ -22,14 +23,16 @@ struct RequestLimits {
 // At most kMaxRequestIdBytes of printable ASCII; empty is fine.
 absl::Status CheckRequestId(std::string_view request_id);
 
-// Everything but the request id and the length of a text. `unary`: for Generate, whose answer is one message.
+// Everything but the request id and the length of a text. `unary`: for Generate, whose answer is
+// one message.
 absl::StatusOr<GenerationParameters> CheckRequest(const phi::v1::GenerateRequest& request,
                                                   bool unary,
                                                   const RequestLimits& limits);
 
 struct TokenBudget {
   uint32_t max_new_tokens = 0;  // at least 1; with the prompt at most the context
-  // Whether max_new_tokens is what the context leaves of the default: the end is then CONTEXT_LENGTH.
+  // Whether max_new_tokens is what the context leaves of the default: the end is then
+  // CONTEXT_LENGTH.
   bool bounded_by_context = false;
 };
 

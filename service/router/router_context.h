@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
-#include "service/router/active_calls.h"
+#include "service/router/calls/active_calls.h"
 #include "service/router/replicas/replica_pool.h"
 #include "service/router/request_limits.h"
 #include "service/router/served_model.h"

@@ -8,8 +8,10 @@ std::variant<RouterOptions, ExitCode> ParseRouterOptions(int argc, const char* c
   RouterOptions options;
   std::string replicas;
   RouterServerOptions& server = options.server;
-  FlagParser flags(Program::kRouter, "phi-router",
-                   "The public endpoint of phi-serve: takes Generate calls and dispatches them to replicas.");
+  FlagParser flags(
+      Program::kRouter,
+      "phi-router",
+      "The public endpoint of phi-serve: takes Generate calls and dispatches them to replicas.");
   flags.Bind("listen", &server.listen);
   flags.Bind("metrics_listen", &options.metrics_listen);
   flags.Bind("model", &options.model);
@@ -30,10 +32,12 @@ std::variant<RouterOptions, ExitCode> ParseRouterOptions(int argc, const char* c
     return ExitCode::kUsage;
   }
   server.replicas = *std::move(list);
-  if (server.limits.max_inflight_requests == 0 || server.limits.max_time_limit <= absl::ZeroDuration() ||
+  if (server.limits.max_inflight_requests == 0 ||
+      server.limits.max_time_limit <= absl::ZeroDuration() ||
       server.limits.slow_reader_timeout <= absl::ZeroDuration()) {
     std::fprintf(stderr,
-                 "phi-router: --max_inflight_requests, --max_time_limit and --slow_reader_timeout must be above 0\n");
+                 "phi-router: --max_inflight_requests, --max_time_limit and --slow_reader_timeout "
+                 "must be above 0\n");
     return ExitCode::kUsage;
   }
   return options;

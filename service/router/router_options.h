@@ -20,7 +20,8 @@ struct RouterOptions {
   RouterServerOptions server;
 };
 
-// An ExitCode when the program shall end now, as FlagParser::Parse says it; also for values that no flag's type refuses.
+// An ExitCode when the program shall end now, as FlagParser::Parse says it; also for values that no
+// flag's type refuses.
 std::variant<RouterOptions, ExitCode> ParseRouterOptions(int argc, const char* const* argv);
 
 }  // namespace phi::service

@@ -22,18 +22,22 @@ constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kMaxConnectionAgeMs = 30 * 60 * 1000;  // gRPC itself adds a jitter of 10%
 
-// Reflection of this server alone; gRPC's usual way switches it on for every server of the process.
-class ReflectionOption final : public grpc::ServerBuilderOption {
+// Linking gRPC's reflection library switches it on for every server of the process; this takes it
+// out again.
+class NoReflectionOption final : public grpc::ServerBuilderOption {
  public:
   void UpdateArguments(grpc::ChannelArguments* /*arguments*/) override {}
   void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
+    const std::string name = grpc::reflection::ProtoServerReflectionPlugin().name();
+    std::erase_if(*plugins, [&](const auto& plugin) { return plugin->name() == name; });
   }
 };
 
-// What gRPC leaves open by default, closed; see docs/api.md and the measurements that its limits come from.
+// What gRPC leaves open by default, closed; see docs/api.md and the measurements that its limits
+// come from.
 void Harden(grpc::ServerBuilder& builder, absl::Duration longest_call) {
-  // A compressed message may be a thousand times its size, and is unpacked before any limit is looked at.
+  // A compressed message may be a thousand times its size, and is unpacked before any limit is
+  // looked at.
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
@@ -43,7 +47,8 @@ void Harden(grpc::ServerBuilder& builder, absl::Duration longest_call) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinPingIntervalMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kMaxConnectionAgeMs);
   const absl::Duration grace = std::min(longest_call + absl::Seconds(5), absl::Hours(24));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS,
@@ -57,9 +62,11 @@ class RouterServerImpl final : public RouterServer {
   RouterServerImpl(const RouterServerOptions& options, ServedModel model, MetricPage* metrics)
       : model_(std::move(model)),
         metrics_(*metrics),
-        calls_(metrics->Get(MetricId::kRouterInflightRequests),
-               std::clamp(options.limits.slow_reader_timeout / 4, absl::Milliseconds(10), absl::Seconds(1))),
-        work_(options.tokenizer_threads, options.max_queued_prompts) {
+        calls_(
+            metrics->Get(MetricId::kRouterInflightRequests),
+            std::clamp(
+                options.limits.slow_reader_timeout / 4, absl::Milliseconds(10), absl::Seconds(1))),
+        work_(std::make_unique<WorkPool>(options.tokenizer_threads, options.max_queued_prompts)) {
     const auto limit = [&](RouterLimitLabel kind, double value) {
       metrics->Get(MetricId::kRouterLimit, {kind}).Set(value);
     };
@@ -69,7 +76,17 @@ class RouterServerImpl final : public RouterServer {
   }
 
   ~RouterServerImpl() override {
-    if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now());
+    std::unique_ptr<grpc::Server> server;
+    {
+      const absl::MutexLock lock(&health_mutex_);
+      server = std::move(server_);  // what the replicas still say of readiness reaches nobody
+    }
+    if (server != nullptr) server->Shutdown(std::chrono::system_clock::now());
+    server.reset();
+    // Ended calls may have left a task or a replica's stream behind, and those use what is declared
+    // below.
+    work_.reset();
+    replicas_.reset();
   }
 
   absl::Status Listen(const RouterServerOptions& options) {
@@ -81,13 +98,13 @@ class RouterServerImpl final : public RouterServer {
                                    .limits = options.limits,
                                    .metrics = metrics_,
                                    .calls = calls_,
-                                   .work = work_,
+                                   .work = *work_,
                                    .replicas = *replicas_});
     service_ = std::make_unique<RouterService>(*context_);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::ServerBuilder builder;
     Harden(builder, options.limits.max_time_limit);
-    if (options.reflection) builder.SetOption(std::make_unique<ReflectionOption>());
+    if (!options.reflection) builder.SetOption(std::make_unique<NoReflectionOption>());
     builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(service_.get());
     std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
@@ -116,7 +133,8 @@ class RouterServerImpl final : public RouterServer {
       PublishHealth();
     }
     if (!calls_.AwaitIdle(timeout)) {
-      calls_.AbortAll(MakeRetryError(ErrorReason::kDrainTimeout, "this server had to end", absl::Seconds(1)));
+      calls_.AbortAll(
+          MakeRetryError(ErrorReason::kDrainTimeout, "this server had to end", absl::Seconds(1)));
     }
     // What was just ended still has to reach its caller.
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
@@ -143,7 +161,7 @@ class RouterServerImpl final : public RouterServer {
   bool replicas_ready_ ABSL_GUARDED_BY(health_mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(health_mutex_) = false;
   ActiveCalls calls_;
-  WorkPool work_;
+  std::unique_ptr<WorkPool> work_;
   std::unique_ptr<ReplicaPool> replicas_;
   std::optional<RouterContext> context_;
   std::unique_ptr<RouterService> service_;
@@ -153,9 +171,8 @@ class RouterServerImpl final : public RouterServer {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<RouterServer>> RouterServer::Start(const RouterServerOptions& options,
-                                                                  ServedModel model,
-                                                                  MetricPage* metrics) {
+absl::StatusOr<std::unique_ptr<RouterServer>> RouterServer::Start(
+    const RouterServerOptions& options, ServedModel model, MetricPage* metrics) {
   auto server = std::make_unique<RouterServerImpl>(options, std::move(model), metrics);
   if (absl::Status status = server->Listen(options); !status.ok()) return status;
   return server;

@@ -22,11 +22,12 @@ struct RouterServerOptions {
   size_t max_queued_prompts = 256;
 };
 
-// The public endpoint: TextGeneration, health ("", "liveness", "readiness") and reflection on one port.
+// The public endpoint: TextGeneration, health ("", "liveness", "readiness") and reflection on one
+// port.
 class RouterServer {
  public:
-  // `metrics` outlives the server. UNAVAILABLE naming the address when it cannot be bound. Ready replicas come later: readiness
-  // and ready() follow them.
+  // `metrics` outlives the server. UNAVAILABLE naming the address when it cannot be bound. Ready
+  // replicas come later: readiness and ready() follow them.
   static absl::StatusOr<std::unique_ptr<RouterServer>> Start(const RouterServerOptions& options,
                                                              ServedModel model,
                                                              MetricPage* metrics);
@@ -37,8 +38,8 @@ class RouterServer {
   // Whether it takes calls: a replica is ready and it is not draining.
   virtual bool ready() const = 0;
 
-  // Readiness off, new calls are refused with DRAINING, those under way get `timeout` to end and then DRAIN_TIMEOUT. Blocks. After
-  // it nothing is served any more.
+  // Readiness off, new calls are refused with DRAINING, those under way get `timeout` to end and
+  // then DRAIN_TIMEOUT. Blocks. After it nothing is served any more.
   virtual void Drain(absl::Duration timeout) = 0;
 };
 

@@ -8,15 +8,16 @@
 #include "kernels/base/status_macros.h"
 #include "service/api/error.h"
 #include "service/api/grpc_status.h"
-#include "service/router/call_record.h"
-#include "service/router/generate_reactors.h"
-#include "service/router/grpc_messages.h"
+#include "service/router/calls/call_record.h"
+#include "service/router/calls/generate_reactors.h"
+#include "service/router/calls/grpc_messages.h"
 #include "service/router/model_info.h"
 
 namespace phi::service {
 namespace {
 
-// A call without a replica: parse, compute on the work pool, answer. Owns itself until its RPC is done.
+// A call without a replica: parse, compute on the work pool, answer. Owns itself until its RPC is
+// done.
 template <typename Request, typename Response>
 class PlainCall final : public grpc::ServerUnaryReactor {
  public:
@@ -38,7 +39,8 @@ class PlainCall final : public grpc::ServerUnaryReactor {
     }
     // The reactor lives until Answer has called Finish, which the task does once.
     if (context_.work.Submit([this, handler = std::move(handler)] { Compute(handler); })) return;
-    Answer(MakeRetryError(ErrorReason::kQueueFull, "too many calls wait for the tokenizer", absl::Seconds(1)));
+    Answer(MakeRetryError(
+        ErrorReason::kQueueFull, "too many calls wait for the tokenizer", absl::Seconds(1)));
   }
 
  private:
@@ -86,7 +88,8 @@ absl::StatusOr<phi::v1::TokenizeResponse> TokenizeText(RouterContext& context,
   // A token is a byte at least, so the message's size bounds the tokens, too.
   PHI_ASSIGN_OR_RETURN(
       const std::vector<uint32_t> ids,
-      tokenizer.Encode(request.text(), {.max_tokens = kMaxMessageBytes, .cancelled = std::move(cancelled)}));
+      tokenizer.Encode(request.text(),
+                       {.max_tokens = kMaxMessageBytes, .cancelled = std::move(cancelled)}));
   phi::v1::TokenizeResponse response;
   response.mutable_token_ids()->Add(ids.begin(), ids.end());
   for (const uint32_t id : ids) response.add_pieces(std::string(tokenizer.TokenBytes(id)));
@@ -107,9 +110,10 @@ absl::StatusOr<phi::v1::DetokenizeResponse> DetokenizeIds(RouterContext& context
   return response;
 }
 
-absl::StatusOr<phi::v1::GetModelInfoResponse> DescribeModel(RouterContext& context,
-                                                            const phi::v1::GetModelInfoRequest& /*request*/,
-                                                            std::stop_token /*cancelled*/) {
+absl::StatusOr<phi::v1::GetModelInfoResponse> DescribeModel(
+    RouterContext& context,
+    const phi::v1::GetModelInfoRequest& /*request*/,
+    std::stop_token /*cancelled*/) {
   return ModelInfo(context);
 }
 
@@ -121,8 +125,8 @@ grpc::ServerUnaryReactor* RouterService::Generate(grpc::CallbackServerContext* r
   return StartGenerate(context_, *rpc, *request, *response);
 }
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* RouterService::GenerateStream(grpc::CallbackServerContext* rpc,
-                                                                          const grpc::ByteBuffer* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* RouterService::GenerateStream(
+    grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request) {
   return StartGenerateStream(context_, *rpc, *request);
 }
 

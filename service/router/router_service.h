@@ -5,8 +5,9 @@
 
 namespace phi::service {
 
-// phi.v1.TextGeneration. Every method is a raw one: the handlers parse the bytes themselves, so that an unreadable message is
-// INVALID_ARGUMENT with a reason, and counted, where gRPC would answer UNIMPLEMENTED by itself.
+// phi.v1.TextGeneration. Every method is a raw one: the handlers parse the bytes themselves, so
+// that an unreadable message is INVALID_ARGUMENT with a reason, and counted, where gRPC would
+// answer UNIMPLEMENTED by itself.
 class RouterService final
     : public phi::v1::TextGeneration::WithRawCallbackMethod_Generate<
           phi::v1::TextGeneration::WithRawCallbackMethod_GenerateStream<
@@ -21,8 +22,8 @@ class RouterService final
   grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* rpc,
                                      const grpc::ByteBuffer* request,
                                      grpc::ByteBuffer* response) override;
-  grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream(grpc::CallbackServerContext* rpc,
-                                                             const grpc::ByteBuffer* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream(
+      grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* rpc,
                                      const grpc::ByteBuffer* request,
                                      grpc::ByteBuffer* response) override;

@@ -12,8 +12,9 @@ namespace {
 absl::Status CheckFiles(const std::filesystem::path& dir) {
   std::error_code error;
   if (!std::filesystem::is_directory(dir, error)) {
-    return absl::NotFoundError("--model: no directory " + dir.string() +
-                               " (give one with config.json and tokenizer.json, such as deploy/models/phi-nano)");
+    return absl::NotFoundError(
+        "--model: no directory " + dir.string() +
+        " (give one with config.json and tokenizer.json, such as deploy/models/phi-nano)");
   }
   for (const char* name : {"config.json", "tokenizer.json"}) {
     if (std::filesystem::is_regular_file(dir / name, error)) continue;
@@ -27,14 +28,16 @@ absl::Status CheckFiles(const std::filesystem::path& dir) {
 
 absl::StatusOr<ServedModel> LoadServedModel(const std::string& model_dir, const std::string& name) {
   // "models/phi-1/" is named phi-1.
-  const std::filesystem::path dir = std::filesystem::path(model_dir + "/").lexically_normal().parent_path();
+  const std::filesystem::path dir =
+      std::filesystem::path(model_dir + "/").lexically_normal().parent_path();
   PHI_RETURN_IF_ERROR(CheckFiles(dir));
   PHI_ASSIGN_OR_RETURN(shard::ModelConfig config, shard::ReadModelConfig(dir.string()));
   PHI_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load((dir / "tokenizer.json").string()));
   PHI_ASSIGN_OR_RETURN(std::string fingerprint, ModelFingerprint(dir.string()));
   if (tokenizer.vocab_size() > static_cast<uint32_t>(config.vocab_size)) {
     return absl::InvalidArgumentError("--model: " + (dir / "tokenizer.json").string() + " has " +
-                                      std::to_string(tokenizer.vocab_size()) + " tokens, config.json's vocab_size is " +
+                                      std::to_string(tokenizer.vocab_size()) +
+                                      " tokens, config.json's vocab_size is " +
                                       std::to_string(config.vocab_size));
   }
   return ServedModel{.name = name.empty() ? dir.filename().string() : name,

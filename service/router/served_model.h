@@ -16,8 +16,8 @@ struct ServedModel {
   Tokenizer tokenizer;
 };
 
-// Reads DIR/config.json and DIR/tokenizer.json. `name`: empty for the directory's own. Errors are one line that names the file and
-// what to do about it.
+// Reads DIR/config.json and DIR/tokenizer.json. `name`: empty for the directory's own. Errors are
+// one line that names the file and what to do about it.
 absl::StatusOr<ServedModel> LoadServedModel(const std::string& model_dir, const std::string& name);
 
 }  // namespace phi::service

@@ -11,8 +11,8 @@
 
 namespace phi::service {
 
-// A few threads behind one bounded queue: where prompts are tokenized, so that a long one holds up no RPC thread. Tasks start
-// in the order of Submit.
+// A few threads behind one bounded queue: where prompts are tokenized, so that a long one holds up
+// no RPC thread. Tasks start in the order of Submit.
 class WorkPool {
  public:
   WorkPool(size_t num_threads, size_t max_queued);

@@ -40,7 +40,8 @@ absl::StatusOr<std::vector<Flag>> ReadFlags(const std::vector<std::string>& args
     const size_t equals = arg.find('=');
     const std::string name(arg.substr(0, equals).substr(arg.substr(0, 2) == "--" ? 2 : 0));
     const uint8_t programs = arg.substr(0, 2) == "--" ? ProgramsOf(name) : 0;
-    if (programs == 0) return absl::InvalidArgumentError("'" + args[i] + "' is no flag of phi-serve");
+    if (programs == 0)
+      return absl::InvalidArgumentError("'" + args[i] + "' is no flag of phi-serve");
     if (equals != std::string_view::npos) {
       flags.push_back({name, args[i].substr(equals + 1), programs});
     } else if (IsSwitch(name)) {
@@ -68,7 +69,8 @@ absl::StatusOr<Address> ReadAddress(const std::string& name, const std::string& 
     const auto [parsed, error] = std::from_chars(text.data() + colon + 1, end, port);
     if (error != std::errc() || parsed != end) port = -1;
   }
-  if (port < 0 || port > 65535) return absl::InvalidArgumentError("--" + name + " takes HOST:PORT, not '" + text + "'");
+  if (port < 0 || port > 65535)
+    return absl::InvalidArgumentError("--" + name + " takes HOST:PORT, not '" + text + "'");
   return Address{.host = text.substr(0, colon), .port = port};
 }
 
@@ -104,11 +106,15 @@ absl::StatusOr<LaunchPlan> MakeLaunchPlan(const std::vector<std::string>& args,
     } else {
       std::string text("--");
       text.append(flag.name).append("=").append(flag.value);
-      if ((flag.programs & static_cast<uint8_t>(Program::kRouter)) != 0) plan.router_args.push_back(text);
-      if ((flag.programs & static_cast<uint8_t>(Program::kWorker)) != 0) plan.worker_args.push_back(text);
+      if ((flag.programs & static_cast<uint8_t>(Program::kRouter)) != 0)
+        plan.router_args.push_back(text);
+      if ((flag.programs & static_cast<uint8_t>(Program::kWorker)) != 0)
+        plan.worker_args.push_back(text);
     }
   }
-  if (!has_model) return absl::InvalidArgumentError("--model is required: the directory of a model, such as deploy/models/phi-nano");
+  if (!has_model)
+    return absl::InvalidArgumentError(
+        "--model is required: the directory of a model, such as deploy/models/phi-nano");
   PHI_ASSIGN_OR_RETURN(Address address, ReadAddress("listen", listen));
   PHI_ASSIGN_OR_RETURN(Address metrics, ReadAddress("metrics_listen", metrics_listen));
   if (address.port == 0) address.port = free_port();
@@ -120,8 +126,10 @@ absl::StatusOr<LaunchPlan> MakeLaunchPlan(const std::vector<std::string>& args,
   plan.listen = address.Text();
   plan.router_metrics = metrics.Text();
   plan.worker_metrics = worker_metrics.Text();
-  plan.router_args.insert(plan.router_args.end(), {"--listen=" + plan.listen, "--replicas=" + worker,
-                                                   "--metrics_listen=" + plan.router_metrics});
+  plan.router_args.insert(plan.router_args.end(),
+                          {"--listen=" + plan.listen,
+                           "--replicas=" + worker,
+                           "--metrics_listen=" + plan.router_metrics});
   plan.worker_args.insert(plan.worker_args.end(),
                           {"--listen=" + worker, "--metrics_listen=" + plan.worker_metrics});
   return plan;

@@ -22,13 +22,17 @@ int Fail(ExitCode code, const std::string& message) {
 }
 
 void PrintHelp() {
-  std::printf("Usage: phi-serve --model DIR [flags]\n\nA router and one worker in one command. Flags, with their defaults:\n\n");
+  std::printf(
+      "Usage: phi-serve --model DIR [flags]\n\nA router and one worker in one command. Flags, with "
+      "their defaults:\n\n");
   for (const FlagRow& row : FlagTable()) {
     const bool of_worker_only = row.programs == static_cast<uint8_t>(Program::kWorker);
-    const bool decided_here = row.name == "replicas" || (of_worker_only && (row.name == "listen" || row.name == "model"));
+    const bool decided_here =
+        row.name == "replicas" || (of_worker_only && (row.name == "listen" || row.name == "model"));
     if (decided_here) continue;
     const std::string flag = "--" + std::string(row.name) + " " + std::string(row.value);
-    const std::string suffix = row.default_value.empty() ? "" : " [" + std::string(row.default_value) + "]";
+    const std::string suffix =
+        row.default_value.empty() ? "" : " [" + std::string(row.default_value) + "]";
     std::printf("  %-32s %s%s\n", flag.c_str(), std::string(row.meaning).c_str(), suffix.c_str());
   }
 }
@@ -40,7 +44,8 @@ std::string Beside(const char* program) {
 
 // Says where to go once the first call could be answered.
 void AnnounceWhenReady(const LaunchPlan& plan, std::stop_token ended) {
-  const auto health = grpc::health::v1::Health::NewStub(grpc::CreateChannel(plan.listen, grpc::InsecureChannelCredentials()));
+  const auto health = grpc::health::v1::Health::NewStub(
+      grpc::CreateChannel(plan.listen, grpc::InsecureChannelCredentials()));
   while (!ended.stop_requested()) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
@@ -54,12 +59,16 @@ void AnnounceWhenReady(const LaunchPlan& plan, std::stop_token ended) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
   if (ended.stop_requested()) return;
-  std::printf("phi-serve is ready.\n"
-              "  gRPC     %s\n"
-              "  metrics  http://%s/metrics (router), http://%s/metrics (worker)\n"
-              "  try      %s generate --address %s 'def print_prime(n):'\n",
-              plan.listen.c_str(), plan.router_metrics.c_str(), plan.worker_metrics.c_str(),
-              Beside("phictl").c_str(), plan.listen.c_str());
+  std::printf(
+      "phi-serve is ready.\n"
+      "  gRPC     %s\n"
+      "  metrics  http://%s/metrics (router), http://%s/metrics (worker)\n"
+      "  try      %s generate --address %s 'def print_prime(n):'\n",
+      plan.listen.c_str(),
+      plan.router_metrics.c_str(),
+      plan.worker_metrics.c_str(),
+      Beside("phictl").c_str(),
+      plan.listen.c_str());
   std::fflush(stdout);
 }
 
@@ -82,8 +91,9 @@ int ReapOne(Children& children) {
   return ExitCodeOf(wait_status);
 }
 
-// Until both children have ended. The router goes first, so that the worker is there for what it still drains; a second
-// signal reaches both at once. The result is the exit code of whichever failed first.
+// Until both children have ended. The router goes first, so that the worker is there for what it
+// still drains; a second signal reaches both at once. The result is the exit code of whichever
+// failed first.
 int Supervise(Children children, const sigset_t& signals) {
   int result = 0;
   bool ending = false;
@@ -98,7 +108,8 @@ int Supervise(Children children, const sigset_t& signals) {
     }
     for (int code = ReapOne(children); code >= 0; code = ReapOne(children)) {
       if (result == 0) result = code;
-      if (!ending && result == 0) result = static_cast<int>(ExitCode::kInternal);  // nobody asked it to end
+      if (!ending && result == 0)
+        result = static_cast<int>(ExitCode::kInternal);  // nobody asked it to end
       ending = true;
       if (children.router == 0) Send(children.worker, SIGTERM);
       if (children.worker == 0) Send(children.router, SIGTERM);
@@ -131,9 +142,11 @@ int Run(const LaunchPlan& plan) {
 }  // namespace phi::service
 
 int main(int argc, char** argv) {
-  using namespace phi::service;  // NOLINT(google-build-using-namespace): the program is this namespace
+  using namespace phi::service;  // NOLINT(google-build-using-namespace): the program is this
+                                 // namespace
   const auto plan = MakeLaunchPlan(std::vector<std::string>(argv + 1, argv + argc), FreePort);
-  if (!plan.ok()) return Fail(ExitCode::kUsage, std::string(plan.status().message()) + " (see phi-serve --help)");
+  if (!plan.ok())
+    return Fail(ExitCode::kUsage, std::string(plan.status().message()) + " (see phi-serve --help)");
   if (plan->help) return PrintHelp(), 0;
   if (plan->version) return std::printf("phi-serve %s\n", PHI_VERSION), 0;
   return Run(*plan);

@@ -45,9 +45,12 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
       ReplicaStatus status;
       {
         const absl::MutexLock lock(&mutex_);
-        const auto changed = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return version_ != sent || ending_; };
+        const auto changed = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+          return version_ != sent || ending_;
+        };
         // Short, because cancellation shows by looking only.
-        const bool news = mutex_.AwaitWithTimeout(absl::Condition(&changed), absl::Milliseconds(20));
+        const bool news =
+            mutex_.AwaitWithTimeout(absl::Condition(&changed), absl::Milliseconds(20));
         if (ending_) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone");
         if (!news && absl::Now() < next_push) continue;
         next_push = absl::Now() + absl::Milliseconds(300);
@@ -93,7 +96,8 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
       if (context.IsCancelled()) return false;
       const auto left = end - std::chrono::steady_clock::now();
       if (left <= std::chrono::nanoseconds(0)) return true;
-      std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(left, std::chrono::milliseconds(5)));
+      std::this_thread::sleep_for(
+          std::min<std::chrono::nanoseconds>(left, std::chrono::milliseconds(5)));
     }
   }
 
@@ -103,7 +107,8 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
     const Script script = script_for_(request);
     const grpc::Status gone(grpc::StatusCode::UNAVAILABLE, "gone");
     if (!Wait(context, script.delay_before_first)) return gone;
-    const size_t num_tokens = std::min<size_t>(script.tokens.size(), request.parameters().max_new_tokens());
+    const size_t num_tokens =
+        std::min<size_t>(script.tokens.size(), request.parameters().max_new_tokens());
     const bool ends_well = script.status.ok() && !script.hang_at_end;
     for (size_t begin = 0; begin < num_tokens; begin += script.tokens_per_message) {
       const size_t end = std::min(num_tokens, begin + script.tokens_per_message);
@@ -168,7 +173,8 @@ FakeReplica::FakeReplica(ReplicaStatus status, ScriptFor script_for, int port)
     : service_(std::make_unique<Service>(std::move(status), std::move(script_for))) {
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddListeningPort("127.0.0.1:" + std::to_string(port), grpc::InsecureServerCredentials(), &port_);
+  builder.AddListeningPort(
+      "127.0.0.1:" + std::to_string(port), grpc::InsecureServerCredentials(), &port_);
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
   PHI_CHECK(server_ != nullptr && port_ != 0, "cannot bind port %d", port);
@@ -186,6 +192,8 @@ void FakeReplica::SetStatus(const ReplicaStatus& status) { service_->SetStatus(s
 std::vector<GenerateRequest> FakeReplica::requests() const { return service_->requests(); }
 int FakeReplica::num_cancelled() const { return service_->num_cancelled(); }
 int FakeReplica::num_active() const { return service_->num_active(); }
-std::chrono::system_clock::time_point FakeReplica::last_deadline() const { return service_->last_deadline(); }
+std::chrono::system_clock::time_point FakeReplica::last_deadline() const {
+  return service_->last_deadline();
+}
 
 }  // namespace phi::tests

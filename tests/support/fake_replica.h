@@ -12,8 +12,8 @@
 
 namespace phi::tests {
 
-// A replica in this process that answers from a script: phi.worker.v1.Worker over real gRPC on a port of its own, so that
-// the router is tested without a model. Deterministic but for time.
+// A replica in this process that answers from a script: phi.worker.v1.Worker over real gRPC on a
+// port of its own, so that the router is tested without a model. Deterministic but for time.
 class FakeReplica {
  public:
   // How one Generate call is answered.
@@ -29,7 +29,8 @@ class FakeReplica {
   };
   using ScriptFor = std::function<Script(const phi::worker::v1::GenerateRequest&)>;
 
-  // What WatchStatus pushes at first: ready, with room. `fingerprint` has to be the model's for the router to take it.
+  // What WatchStatus pushes at first: ready, with room. `fingerprint` has to be the model's for the
+  // router to take it.
   static phi::worker::v1::ReplicaStatus ReadyStatus(const std::string& fingerprint);
 
   // `port`: 0 picks a free one; another is for coming back at the same place.

@@ -20,7 +20,8 @@ std::shared_ptr<grpc::Channel> Connect(const Connection& connection);
 // A context whose deadline is the connection's timeout from now.
 std::unique_ptr<grpc::ClientContext> NewContext(const Connection& connection);
 
-// Says on stderr, in one line, what went wrong and the way out; returns the program's exit code. `status` is not OK.
+// Says on stderr, in one line, what went wrong and the way out; returns the program's exit code.
+// `status` is not OK.
 int ReportError(const grpc::Status& status, const Connection& connection);
 
 }  // namespace phi::phictl

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "phi/v1/generation.grpc.pb.h"
 #include "service/api/exit_code.h"
@@ -27,52 +28,106 @@ const std::map<std::string, phi::v1::StopCondition> kStopConditions = {
 
 // A parameter that stays unset unless its flag is given.
 template <typename T, typename Setter>
-void AddParameter(CLI::App& command, const std::string& name, Setter setter, const std::string& help) {
+void AddParameter(CLI::App& command,
+                  const std::string& name,
+                  Setter setter,
+                  const std::string& help) {
   command.add_option_function<T>("--" + name, setter, help);
 }
 
 void AddSamplingFlags(CLI::App& command, phi::v1::GenerationParameters& parameters) {
   auto* p = &parameters;
-  AddParameter<uint32_t>(command, "max-new-tokens", [p](uint32_t v) { p->set_max_new_tokens(v); }, "Most tokens to generate");
-  AddParameter<uint32_t>(command, "min-new-tokens", [p](uint32_t v) { p->set_min_new_tokens(v); }, "Least tokens to generate");
-  AddParameter<float>(command, "temperature", [p](float v) { p->set_temperature(v); }, "0 is greedy (the default)");
-  AddParameter<uint32_t>(command, "top-k", [p](uint32_t v) { p->set_top_k(v); }, "Draw from that many likeliest tokens");
-  AddParameter<float>(command, "top-p", [p](float v) { p->set_top_p(v); }, "Draw from the likeliest tokens of that mass");
-  AddParameter<float>(command, "min-p", [p](float v) { p->set_min_p(v); }, "Draw from tokens at least that likely, relative to the likeliest");
-  AddParameter<uint64_t>(command, "seed", [p](uint64_t v) { p->set_seed(v); }, "Same seed, same tokens");
-  AddParameter<float>(command, "repetition-penalty", [p](float v) { p->set_repetition_penalty(v); }, "1 is none");
-  AddParameter<float>(command, "frequency-penalty", [p](float v) { p->set_frequency_penalty(v); }, "0 is none");
-  AddParameter<float>(command, "presence-penalty", [p](float v) { p->set_presence_penalty(v); }, "0 is none");
-  AddParameter<uint32_t>(command, "n", [p](uint32_t v) { p->set_n(v); }, "Samples");
-  AddParameter<uint32_t>(command, "logprobs", [p](uint32_t v) { p->set_logprobs(v); }, "Log-probabilities of that many tokens (shown by --json)");
-  AddParameter<uint32_t>(command, "truncate-prompt", [p](uint32_t v) { p->set_truncate_prompt(v); }, "Keep that many tokens of the prompt's end");
+  AddParameter<uint32_t>(
+      command,
+      "max-new-tokens",
+      [p](uint32_t v) { p->set_max_new_tokens(v); },
+      "Most tokens to generate");
+  AddParameter<uint32_t>(
+      command,
+      "min-new-tokens",
+      [p](uint32_t v) { p->set_min_new_tokens(v); },
+      "Least tokens to generate");
+  AddParameter<float>(
+      command, "temperature", [p](float v) { p->set_temperature(v); }, "0 is greedy (the default)");
+  AddParameter<uint32_t>(
+      command,
+      "top-k",
+      [p](uint32_t v) { p->set_top_k(v); },
+      "Draw from that many likeliest tokens");
+  AddParameter<float>(
+      command,
+      "top-p",
+      [p](float v) { p->set_top_p(v); },
+      "Draw from the likeliest tokens of that mass");
+  AddParameter<float>(
+      command,
+      "min-p",
+      [p](float v) { p->set_min_p(v); },
+      "Draw from tokens at least that likely, relative to the likeliest");
+  AddParameter<uint64_t>(
+      command, "seed", [p](uint64_t v) { p->set_seed(v); }, "Same seed, same tokens");
+  AddParameter<float>(
+      command, "repetition-penalty", [p](float v) { p->set_repetition_penalty(v); }, "1 is none");
+  AddParameter<float>(
+      command, "frequency-penalty", [p](float v) { p->set_frequency_penalty(v); }, "0 is none");
+  AddParameter<float>(
+      command, "presence-penalty", [p](float v) { p->set_presence_penalty(v); }, "0 is none");
+  AddParameter<uint32_t>(
+      command, "n", [p](uint32_t v) { p->set_n(v); }, "Samples");
+  AddParameter<uint32_t>(
+      command,
+      "logprobs",
+      [p](uint32_t v) { p->set_logprobs(v); },
+      "Log-probabilities of that many tokens (shown by --json)");
+  AddParameter<uint32_t>(
+      command,
+      "truncate-prompt",
+      [p](uint32_t v) { p->set_truncate_prompt(v); },
+      "Keep that many tokens of the prompt's end");
 }
 
 void AddStopFlags(CLI::App& command, phi::v1::GenerationParameters& parameters) {
   auto* p = &parameters;
-  command.add_option_function<std::vector<std::string>>(
-      "--stop", [p](const std::vector<std::string>& v) { p->mutable_stop()->Assign(v.begin(), v.end()); },
-      "Text to end at; may be given several times")->expected(1)->take_all();
-  command.add_option_function<std::vector<uint32_t>>(
-      "--stop-token-id", [p](const std::vector<uint32_t>& v) { p->mutable_stop_token_ids()->Assign(v.begin(), v.end()); },
-      "Token id to end at; may be given several times")->expected(1)->take_all();
-  command.add_option_function<std::vector<std::string>>(
-      "--stop-condition",
-      [p](const std::vector<std::string>& names) {
-        for (const std::string& name : names) {
-          const auto found = kStopConditions.find(name);
-          if (found == kStopConditions.end()) throw CLI::ValidationError("--stop-condition", "unknown: " + name);
-          p->add_stop_conditions(found->second);
-        }
-      },
-      "line_end, blank_line, dedent or top_level; may be given several times")->expected(1)->take_all();
-  command.add_flag_callback("--include-stop", [p] { p->set_include_stop(true); }, "Keep the stop in the text");
-  command.add_flag_callback("--ignore-eos", [p] { p->set_ignore_eos(true); }, "Go on after the end-of-text token");
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--stop",
+          [p](const std::vector<std::string>& v) { p->mutable_stop()->Assign(v.begin(), v.end()); },
+          "Text to end at; may be given several times")
+      ->expected(1)
+      ->take_all();
+  command
+      .add_option_function<std::vector<uint32_t>>(
+          "--stop-token-id",
+          [p](const std::vector<uint32_t>& v) {
+            p->mutable_stop_token_ids()->Assign(v.begin(), v.end());
+          },
+          "Token id to end at; may be given several times")
+      ->expected(1)
+      ->take_all();
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--stop-condition",
+          [p](const std::vector<std::string>& names) {
+            for (const std::string& name : names) {
+              const auto found = kStopConditions.find(name);
+              if (found == kStopConditions.end())
+                throw CLI::ValidationError("--stop-condition", "unknown: " + name);
+              p->add_stop_conditions(found->second);
+            }
+          },
+          "line_end, blank_line, dedent or top_level; may be given several times")
+      ->expected(1)
+      ->take_all();
+  command.add_flag_callback(
+      "--include-stop", [p] { p->set_include_stop(true); }, "Keep the stop in the text");
+  command.add_flag_callback(
+      "--ignore-eos", [p] { p->set_ignore_eos(true); }, "Go on after the end-of-text token");
   command.add_option_function<double>(
       "--time-limit",
       [p](double seconds) {
         p->mutable_time_limit()->set_seconds(static_cast<int64_t>(seconds));
-        p->mutable_time_limit()->set_nanos(static_cast<int32_t>((seconds - static_cast<double>(static_cast<int64_t>(seconds))) * 1e9));
+        p->mutable_time_limit()->set_nanos(static_cast<int32_t>(
+            (seconds - static_cast<double>(static_cast<int64_t>(seconds))) * 1e9));
       },
       "Seconds after which the text so far is the answer");
 }
@@ -84,11 +139,16 @@ double Seconds(const google::protobuf::Duration& duration) {
 void PrintSummary(const phi::v1::GenerateStreamResponse& last) {
   const auto& usage = last.summary().usage();
   const auto& timings = last.summary().timings();
-  const std::string reason = phi::v1::FinishReason_Name(last.finish().reason()).substr(sizeof("FINISH_REASON"));
+  const std::string reason =
+      phi::v1::FinishReason_Name(last.finish().reason()).substr(sizeof("FINISH_REASON"));
   const double decode = Seconds(timings.total()) - Seconds(timings.time_to_first_token());
   const bool colour = isatty(STDERR_FILENO) == 1;
-  std::fprintf(stderr, "%s%u prompt tokens, %u generated (%s); first token after %.1f ms, ", colour ? "\033[2m" : "",
-               usage.prompt_tokens(), usage.generated_tokens(), reason.c_str(),
+  std::fprintf(stderr,
+               "%s%u prompt tokens, %u generated (%s); first token after %.1f ms, ",
+               colour ? "\033[2m" : "",
+               usage.prompt_tokens(),
+               usage.generated_tokens(),
+               reason.c_str(),
                1e3 * Seconds(timings.time_to_first_token()));
   if (usage.generated_tokens() > 1 && decode > 0) {
     std::fprintf(stderr, "then %.1f tokens/s, ", (usage.generated_tokens() - 1) / decode);
@@ -96,10 +156,12 @@ void PrintSummary(const phi::v1::GenerateStreamResponse& last) {
   std::fprintf(stderr, "%.2f s in all%s\n", Seconds(timings.total()), colour ? "\033[0m" : "");
 }
 
-// Shows the answer as it grows. On a terminal the prompt stands before it, dimmed, because the answer continues it.
+// Shows the answer as it grows. On a terminal the prompt stands before it, dimmed, because the
+// answer continues it.
 class Printer {
  public:
-  Printer(const GenerateArgs& args) : json_(args.json), tty_(!args.json && isatty(STDOUT_FILENO) == 1) {  // NOLINT
+  Printer(const GenerateArgs& args)
+      : json_(args.json), tty_(!args.json && isatty(STDOUT_FILENO) == 1) {  // NOLINT
     if (tty_) std::printf("\033[2m%s\033[0m", args.request.text().c_str());
   }
 
@@ -154,16 +216,22 @@ int RunGenerate(GenerateArgs& args, const Connection& connection) {
 }  // namespace
 
 Command AddGenerate(CLI::App& app) {
-  auto args = std::make_shared<GenerateArgs>();  // shared by the flags' callbacks, which the app keeps, and the command
-  CLI::App* command = app.add_subcommand("generate", "Continues a prompt; the text streams to standard output");
+  auto args = std::make_shared<GenerateArgs>();  // shared by the flags' callbacks, which the app
+                                                 // keeps, and the command
+  CLI::App* command =
+      app.add_subcommand("generate", "Continues a prompt; the text streams to standard output");
   command->add_option("prompt", args->prompt, "The prompt; - or nothing reads standard input");
   phi::v1::GenerationParameters& parameters = *args->request.mutable_parameters();
   AddSamplingFlags(*command, parameters);
   AddStopFlags(*command, parameters);
   command->add_option_function<std::string>(
-      "--request-id", [args](const std::string& v) { args->request.set_request_id(v); }, "Named in the server's log");
+      "--request-id",
+      [args](const std::string& v) { args->request.set_request_id(v); },
+      "Named in the server's log");
   command->add_option_function<std::string>(
-      "--model", [args](const std::string& v) { args->request.set_model(v); }, "Fail unless this model is served");
+      "--model",
+      [args](const std::string& v) { args->request.set_model(v); },
+      "Fail unless this model is served");
   command->add_flag("--json", args->json, "One JSON object a message of the stream");
   return [args](const Connection& connection) { return RunGenerate(*args, connection); };
 }

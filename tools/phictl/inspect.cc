@@ -44,7 +44,8 @@ std::string Escaped(const std::string& piece) {
 
 int RunTokenize(const std::string& argument, bool json, const Connection& connection) {
   phi::v1::TokenizeRequest request;
-  if (!ReadText(argument, *request.mutable_text())) return static_cast<int>(service::ExitCode::kUsage);
+  if (!ReadText(argument, *request.mutable_text()))
+    return static_cast<int>(service::ExitCode::kUsage);
   const auto stub = phi::v1::TextGeneration::NewStub(Connect(connection));
   const auto context = NewContext(connection);
   phi::v1::TokenizeResponse response;
@@ -60,21 +61,34 @@ int RunTokenize(const std::string& argument, bool json, const Connection& connec
 
 void PrintInfo(const phi::v1::GetModelInfoResponse& info) {
   const auto& shape = info.architecture();
-  std::printf("model         %s (phi-serve %s)\n", info.model_name().c_str(), info.version().c_str());
+  std::printf(
+      "model         %s (phi-serve %s)\n", info.model_name().c_str(), info.version().c_str());
   std::printf("fingerprint   %s\n", info.fingerprint().c_str());
-  std::printf("shape         %u layers, hidden %u, MLP %u, %u heads of %u, vocabulary %u\n", shape.num_layers(),
-              shape.hidden_size(), shape.intermediate_size(), shape.num_heads(), shape.head_dim(),
+  std::printf("shape         %u layers, hidden %u, MLP %u, %u heads of %u, vocabulary %u\n",
+              shape.num_layers(),
+              shape.hidden_size(),
+              shape.intermediate_size(),
+              shape.num_heads(),
+              shape.head_dim(),
               info.vocabulary_tokens());
   std::printf("context       %u tokens\n", info.context_tokens());
-  std::printf("dtype         %s\n", info.dtype().empty() ? "(no replica is ready)" : info.dtype().c_str());
+  std::printf("dtype         %s\n",
+              info.dtype().empty() ? "(no replica is ready)" : info.dtype().c_str());
   std::printf("replicas      %d\n", info.replicas_size());
   for (const auto& replica : info.replicas()) {
-    std::printf("  %-22s %-10s epoch %llu, %u ranks, %s\n", replica.address().c_str(), replica.state().c_str(),
-                static_cast<unsigned long long>(replica.epoch()), replica.world_size(), replica.isa().c_str());
+    std::printf("  %-22s %-10s epoch %llu, %u ranks, %s\n",
+                replica.address().c_str(),
+                replica.state().c_str(),
+                static_cast<unsigned long long>(replica.epoch()),
+                replica.world_size(),
+                replica.isa().c_str());
   }
   std::printf("limits\n");
   for (const auto& limit : info.limits()) {
-    std::printf("  %-34s %s%g ... %g", limit.field().c_str(), limit.min_exclusive() ? "above " : "", limit.min(),
+    std::printf("  %-34s %s%g ... %g",
+                limit.field().c_str(),
+                limit.min_exclusive() ? "above " : "",
+                limit.min(),
                 limit.max());
     if (limit.max_items() > 0) std::printf(", at most %u of them", limit.max_items());
     std::printf("\n");
@@ -107,7 +121,8 @@ int RunHealth(const Connection& connection) {
     const grpc::Status status = stub->Check(context.get(), request, &response);
     if (!status.ok()) return ReportError(status, connection);
     ready = response.status() == HealthCheckResponse::SERVING;
-    std::printf("%-10s %s\n", name, HealthCheckResponse::ServingStatus_Name(response.status()).c_str());
+    std::printf(
+        "%-10s %s\n", name, HealthCheckResponse::ServingStatus_Name(response.status()).c_str());
   }
   return ready ? 0 : static_cast<int>(service::ExitCode::kCannotBind);
 }
@@ -136,7 +151,9 @@ Command AddTokenize(CLI::App& app) {
   CLI::App* command = app.add_subcommand("tokenize", "Shows a text's tokens");
   command->add_option("text", args->text, "The text; - or nothing reads standard input");
   command->add_flag("--json", args->json, "The response as JSON");
-  return [args](const Connection& connection) { return RunTokenize(args->text, args->json, connection); };
+  return [args](const Connection& connection) {
+    return RunTokenize(args->text, args->json, connection);
+  };
 }
 
 Command AddInfo(CLI::App& app) {

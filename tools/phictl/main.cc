@@ -6,15 +6,17 @@
 #include "tools/phictl/commands.h"
 
 int main(int argc, char** argv) {
-  using namespace phi::phictl;  // NOLINT(google-build-using-namespace): the program is this namespace
+  using namespace phi::phictl;  // NOLINT(google-build-using-namespace): the program is this
+                                // namespace
   CLI::App app("Talks to a phi-serve router.", "phictl");
   app.set_version_flag("--version", "phictl " PHI_VERSION);
   app.require_subcommand(1);
   app.fallthrough();
-  app.footer("Examples:\n"
-             "  phictl generate 'def print_prime(n):'\n"
-             "  phictl generate - --max-new-tokens 100 --stop-condition top_level < half_a_function.py\n"
-             "  phictl info --address router.example:50051");
+  app.footer(
+      "Examples:\n"
+      "  phictl generate 'def print_prime(n):'\n"
+      "  phictl generate - --max-new-tokens 100 --stop-condition top_level < half_a_function.py\n"
+      "  phictl info --address router.example:50051");
   Connection connection;
   std::string timeout = "10m";
   app.add_option("--address", connection.address, "The router's HOST:PORT")->capture_default_str();
@@ -32,7 +34,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return error.get_exit_code() == 0 ? app.exit(error) : usage_error(error.what());
   }
-  if (!absl::ParseDuration(timeout, &connection.timeout) || connection.timeout <= absl::ZeroDuration()) {
+  if (!absl::ParseDuration(timeout, &connection.timeout) ||
+      connection.timeout <= absl::ZeroDuration()) {
     return usage_error("--timeout takes a time such as 30s, not '" + timeout + "'");
   }
   return commands.at(app.get_subcommands().front()->get_name())(connection);

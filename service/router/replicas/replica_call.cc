@@ -25,7 +25,7 @@ ReplicaCall::ReplicaCall(ReplicaLease lease,
     : lease_(std::move(lease)), request_(std::move(request)), listener_(std::move(listener)) {}
 
 void ReplicaCall::OnReadDone(bool ok) {
-  if (!ok) return;  // OnDone says why
+  if (!ok) return;                 // OnDone says why
   if (!lease_.IsCurrentEpoch()) {  // I5: nothing of an older epoch is delivered
     from_old_epoch_ = true;
     Cancel();

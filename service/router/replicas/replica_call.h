@@ -12,7 +12,8 @@
 
 namespace phi::service {
 
-// One stream of tokens from one replica. Owns itself from Start until OnEnd has returned; until then the lease counts.
+// One stream of tokens from one replica. Owns itself from Start until OnEnd has returned; until
+// then the lease counts.
 class ReplicaCall : public grpc::ClientReadReactor<phi::worker::v1::GenerateResponse> {
  public:
   // Called by gRPC's threads, one call at a time, OnEnd last and exactly once.
@@ -25,7 +26,8 @@ class ReplicaCall : public grpc::ClientReadReactor<phi::worker::v1::GenerateResp
     virtual void OnReplicaEnd(const absl::Status& status) = 0;
   };
 
-  // `listener` is kept until OnReplicaEnd has returned. The returned pointer is for Cancel, and valid as long.
+  // `listener` is kept until OnReplicaEnd has returned. The returned pointer is for Cancel, and
+  // valid as long.
   static ReplicaCall* Start(ReplicaLease lease,
                             phi::worker::v1::GenerateRequest request,
                             absl::Time deadline,

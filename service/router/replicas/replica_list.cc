@@ -29,7 +29,8 @@ absl::Status AddEntry(std::string_view entry, ReplicaList& list) {
                                       std::string(entry) + "'");
   }
   if (is_name) {
-    list.names.push_back({std::string(address.substr(0, colon)), std::string(address.substr(colon + 1))});
+    list.names.push_back(
+        {std::string(address.substr(0, colon)), std::string(address.substr(colon + 1))});
   } else {
     list.addresses.emplace_back(address);
   }
@@ -39,7 +40,12 @@ absl::Status AddEntry(std::string_view entry, ReplicaList& list) {
 std::string NumericAddress(const addrinfo& info) {
   std::array<char, NI_MAXHOST> host;
   std::array<char, NI_MAXSERV> port;
-  if (getnameinfo(info.ai_addr, info.ai_addrlen, host.data(), host.size(), port.data(), port.size(),
+  if (getnameinfo(info.ai_addr,
+                  info.ai_addrlen,
+                  host.data(),
+                  host.size(),
+                  port.data(),
+                  port.size(),
                   NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
     return "";
   }

@@ -4,10 +4,10 @@
 
 namespace phi::service {
 
-// What admission and choice know of one replica: the load it pushed last, at most half a second old, and what this router has
-// sent it.
+// What admission and choice know of one replica: the load it pushed last, at most half a second
+// old, and what this router has sent it.
 struct ReplicaLoad {
-  bool ready = false;  // connected, of the same model, not draining
+  bool ready = false;               // connected, of the same model, not draining
   uint64_t outstanding_tokens = 0;  // prompt + max_new_tokens of this router's calls there
   uint32_t queued_requests = 0;
   uint32_t max_queued_requests = 0;

@@ -41,13 +41,22 @@ std::string_view StateName(ReplicaStateLabel state) {
 
 }  // namespace
 
-ReplicaLease::ReplicaLease(std::shared_ptr<Replica> replica, const RequestCost& cost)
-    : replica_(std::move(replica)), cost_tokens_(cost.total()), epoch_(replica_->incarnation) {
+ReplicaLease::ReplicaLease(ReplicaPool* pool,
+                           std::shared_ptr<Replica> replica,
+                           const RequestCost& cost)
+    : pool_(pool),
+      replica_(std::move(replica)),
+      cost_tokens_(cost.total()),
+      epoch_(replica_->incarnation) {
   replica_->outstanding_tokens += cost_tokens_;
+  pool_->AddUser();
 }
 
 ReplicaLease::~ReplicaLease() {
-  if (replica_ != nullptr) replica_->outstanding_tokens -= cost_tokens_;
+  if (replica_ == nullptr) return;  // moved from
+  replica_->outstanding_tokens -= cost_tokens_;
+  replica_.reset();
+  pool_->RemoveUser();
 }
 
 phi::worker::v1::Worker::Stub& ReplicaLease::stub() const { return *replica_->stub; }
@@ -72,11 +81,23 @@ ReplicaPool::~ReplicaPool() {
     ending_ = true;
   }
   maintenance_.join();
-  const absl::MutexLock lock(&mutex_);
-  for (const auto& replica : replicas_) {
-    if (replica->watch != nullptr) replica->watch->Cancel();
+  {
+    const absl::MutexLock lock(&mutex_);
+    for (const auto& replica : replicas_) {
+      if (replica->watch != nullptr) replica->watch->Cancel();
+    }
   }
-  mutex_.Await(absl::Condition(this, &ReplicaPool::NoWatches));
+  const absl::MutexLock lock(&users_mutex_, absl::Condition(this, &ReplicaPool::NoUsers));
+}
+
+void ReplicaPool::AddUser() {
+  const absl::MutexLock lock(&users_mutex_);
+  ++num_users_;
+}
+
+void ReplicaPool::RemoveUser() {
+  const absl::MutexLock lock(&users_mutex_);
+  --num_users_;
 }
 
 void ReplicaPool::Maintain() {
@@ -97,7 +118,8 @@ void ReplicaPool::Maintain() {
 }
 
 void ReplicaPool::Resolve() {
-  std::set<std::string> addresses(options_.replicas.addresses.begin(), options_.replicas.addresses.end());
+  std::set<std::string> addresses(options_.replicas.addresses.begin(),
+                                  options_.replicas.addresses.end());
   for (const ReplicaList::Name& name : options_.replicas.names) {
     const auto found = LookUp(name);
     if (!found.ok()) {
@@ -120,11 +142,13 @@ void ReplicaPool::SetAddresses(const std::vector<std::string>& addresses) {
     }
   }
   for (const std::string& address : addresses) {
-    const bool known = std::any_of(replicas_.begin(), replicas_.end(),
-                                   [&](const auto& replica) { return replica->address == address; });
+    const bool known = std::any_of(replicas_.begin(), replicas_.end(), [&](const auto& replica) {
+      return replica->address == address;
+    });
     if (!known) AddReplica(address);
   }
-  options_.metrics->Get(MetricId::kRouterReplicasExpected).Set(static_cast<double>(replicas_.size()));
+  options_.metrics->Get(MetricId::kRouterReplicasExpected)
+      .Set(static_cast<double>(replicas_.size()));
 }
 
 void ReplicaPool::AddReplica(const std::string& address) {
@@ -138,7 +162,8 @@ void ReplicaPool::AddReplica(const std::string& address) {
   replica->stub = phi::worker::v1::Worker::NewStub(MakeChannel(address));
   replica->metric_slot = *slot;
   for (size_t state = 0; state < kNumReplicaStates; ++state) {
-    replica->state_series[state] = options_.metrics->Get(MetricId::kRouterReplicaState, {*slot, state});
+    replica->state_series[state] =
+        options_.metrics->Get(MetricId::kRouterReplicaState, {*slot, state});
   }
   SetState(*replica, ReplicaStateLabel::kConnecting);
   replicas_.push_back(std::move(replica));
@@ -161,8 +186,8 @@ void ReplicaPool::StartDueWatches(absl::Time now) {
       replica->watch->Cancel();
     } else if (now >= replica->next_watch) {
       replica->last_heard = now;
+      AddUser();
       replica->watch = ReplicaWatch::Start(this, replica);
-      ++num_watches_;
     }
   }
 }
@@ -178,7 +203,8 @@ void ReplicaPool::OnWatchStatus(Replica& replica, const phi::worker::v1::Replica
     if (status.fingerprint() != options_.fingerprint) {
       SetState(replica, ReplicaStateLabel::kRefused);
     } else {
-      SetState(replica, status.draining() ? ReplicaStateLabel::kDraining : ReplicaStateLabel::kReady);
+      SetState(replica,
+               status.draining() ? ReplicaStateLabel::kDraining : ReplicaStateLabel::kReady);
     }
   }
   PublishReadiness();
@@ -189,14 +215,15 @@ void ReplicaPool::OnWatchEnd(Replica& replica) {
     const absl::MutexLock lock(&mutex_);
     replica.watch = nullptr;
     ++replica.failures;
-    // The first end may only be a connection of ripe age: it is opened again at once, and a replica that is really gone
-    // shows by refusing it.
+    // The first end may only be a connection of ripe age: it is opened again at once, and a replica
+    // that is really gone shows by refusing it.
     absl::Duration backoff = absl::ZeroDuration();
     if (replica.failures > 1) {
       if (replica.state != ReplicaStateLabel::kConnecting && !replica.removed) {
         SetState(replica, ReplicaStateLabel::kLost);
       }
-      backoff = std::min(options_.max_backoff, options_.min_backoff * (1 << std::min(replica.failures - 2, 10)));
+      backoff = std::min(options_.max_backoff,
+                         options_.min_backoff * (1 << std::min(replica.failures - 2, 10)));
       backoff *= absl::Uniform(random_, 0.5, 1.0);
     } else {
       wake_ = true;
@@ -204,9 +231,6 @@ void ReplicaPool::OnWatchEnd(Replica& replica) {
     replica.next_watch = absl::Now() + backoff;
   }
   PublishReadiness();
-  // Last: the destructor waits for it, and the pool may be gone right after.
-  const absl::MutexLock lock(&mutex_);
-  --num_watches_;
 }
 
 void ReplicaPool::SetState(Replica& replica, ReplicaStateLabel state) {
@@ -222,8 +246,9 @@ void ReplicaPool::SetState(Replica& replica, ReplicaStateLabel state) {
   context_tokens_.store(context_tokens, std::memory_order_relaxed);
   if (before == state) return;
   if (state == ReplicaStateLabel::kRefused) {
-    LogWarning("replica refused: it serves another config.json or tokenizer.json than --model holds",
-               {{"replica", replica.address}});
+    LogWarning(
+        "replica refused: it serves another config.json or tokenizer.json than --model holds",
+        {{"replica", replica.address}});
   } else {
     LogInfo("replica " + std::string(StateName(state)),
             {{"replica", replica.address}, {"epoch", replica.status.epoch()}});
@@ -250,7 +275,8 @@ std::vector<ReplicaLoad> ReplicaPool::Loads() const {
   return LoadsLocked();
 }
 
-absl::StatusOr<ReplicaLease> ReplicaPool::Acquire(const RequestCost& cost, const Replica* excluded) {
+absl::StatusOr<ReplicaLease> ReplicaPool::Acquire(const RequestCost& cost,
+                                                  const Replica* excluded) {
   const absl::MutexLock lock(&mutex_);
   std::optional<size_t> excluded_index;
   for (size_t i = 0; i < replicas_.size(); ++i) {
@@ -260,7 +286,7 @@ absl::StatusOr<ReplicaLease> ReplicaPool::Acquire(const RequestCost& cost, const
   if (!chosen.has_value()) {
     return MakeRetryError(ErrorReason::kNoReadyReplica, "no replica is ready", absl::Seconds(2));
   }
-  return ReplicaLease(replicas_[*chosen], cost);
+  return ReplicaLease(this, replicas_[*chosen], cost);
 }
 
 bool ReplicaPool::AnyReady() const {

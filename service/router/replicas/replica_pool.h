@@ -22,31 +22,33 @@
 namespace phi::service {
 
 struct Replica;
+class ReplicaPool;
 class ReplicaWatch;
 
 // The right to send one call to one replica; its tokens count as outstanding there until it goes.
 class ReplicaLease {
  public:
-  ReplicaLease(std::shared_ptr<Replica> replica, const RequestCost& cost);
+  ReplicaLease(ReplicaPool* pool, std::shared_ptr<Replica> replica, const RequestCost& cost);
   ~ReplicaLease();
   ReplicaLease(ReplicaLease&&) = default;
   ReplicaLease& operator=(ReplicaLease&&) = delete;
 
   phi::worker::v1::Worker::Stub& stub() const;
   const std::string& address() const;
-  bool Holds(const Replica* replica) const { return replica_.get() == replica; }
   const Replica* replica() const { return replica_.get(); }
   // Whether the replica has not started anew since.
   bool IsCurrentEpoch() const;
 
  private:
+  ReplicaPool* pool_;                 // waits for every lease before it goes
   std::shared_ptr<Replica> replica_;  // shared with the pool, which may drop the replica first
   uint64_t cost_tokens_ = 0;
   uint64_t epoch_ = 0;
 };
 
-// The replicas: found by a fixed list or by name, each watched over one WatchStatus stream that is opened again with jittered
-// backoff. A replica of another fingerprint gets no calls; what comes from an older epoch is dropped. Any thread may call.
+// The replicas: found by a fixed list or by name, each watched over one WatchStatus stream that is
+// opened again with jittered backoff. A replica of another fingerprint gets no calls; what comes
+// from an older epoch is dropped. Any thread may call.
 class ReplicaPool {
  public:
   struct Options {
@@ -63,14 +65,16 @@ class ReplicaPool {
   };
 
   static std::unique_ptr<ReplicaPool> Start(Options options);
-  // Ends all streams and waits for their ends.
+  // Ends all watches, and waits for their ends and for those of all leases: a channel must not go
+  // on gRPC's own threads, which it would wait for.
   ~ReplicaPool();
   ReplicaPool(const ReplicaPool&) = delete;
   ReplicaPool& operator=(const ReplicaPool&) = delete;
 
   std::vector<ReplicaLoad> Loads() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // The best replica for the request (ChooseReplica); NO_READY_REPLICA when there is none but `excluded`, which may be null.
+  // The best replica for the request (ChooseReplica); NO_READY_REPLICA when there is none but
+  // `excluded`, which may be null.
   absl::StatusOr<ReplicaLease> Acquire(const RequestCost& cost, const Replica* excluded)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -87,12 +91,14 @@ class ReplicaPool {
   uint32_t context_tokens() const { return context_tokens_.load(std::memory_order_relaxed); }
 
  private:
+  friend class ReplicaLease;
   friend class ReplicaWatch;
 
   explicit ReplicaPool(Options options);
   void Maintain();
   void Resolve() ABSL_LOCKS_EXCLUDED(mutex_);
-  void SetAddresses(const std::vector<std::string>& addresses) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetAddresses(const std::vector<std::string>& addresses)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AddReplica(const std::string& address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RemoveReplica(size_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StartDueWatches(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -103,17 +109,21 @@ class ReplicaPool {
   std::vector<ReplicaLoad> LoadsLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Tells on_ready_change what changed since the last time.
   void PublishReadiness() ABSL_LOCKS_EXCLUDED(mutex_, publish_mutex_);
-  bool NoWatches() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_watches_ == 0; }
+  // Counts watches and leases.
+  void AddUser() ABSL_LOCKS_EXCLUDED(users_mutex_);
+  void RemoveUser() ABSL_LOCKS_EXCLUDED(users_mutex_);
+  bool NoUsers() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(users_mutex_) { return num_users_ == 0; }
 
   const Options options_;
   std::atomic<uint32_t> context_tokens_ = 0;
   mutable absl::Mutex mutex_;
   std::vector<std::shared_ptr<Replica>> replicas_ ABSL_GUARDED_BY(mutex_);
   size_t rotation_ ABSL_GUARDED_BY(mutex_) = 0;
-  size_t num_watches_ ABSL_GUARDED_BY(mutex_) = 0;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   bool wake_ ABSL_GUARDED_BY(mutex_) = false;  // a watch ended: look at once
   absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
+  absl::Mutex users_mutex_;
+  size_t num_users_ ABSL_GUARDED_BY(users_mutex_) = 0;
   absl::Mutex publish_mutex_;
   bool published_ready_ ABSL_GUARDED_BY(publish_mutex_) = false;
   std::jthread maintenance_;

@@ -24,9 +24,10 @@ void ReplicaWatch::OnReadDone(bool ok) {
 }
 
 void ReplicaWatch::OnDone(const grpc::Status& /*status*/) {
-  // The pool may be gone once it knows of the last end.
-  const std::unique_ptr<ReplicaWatch> self(this);
-  pool_->OnWatchEnd(*replica_);
+  ReplicaPool* const pool = pool_;
+  pool->OnWatchEnd(*replica_);
+  delete this;
+  pool->RemoveUser();  // last: the pool may be gone right after
 }
 
 }  // namespace phi::service

@@ -43,8 +43,8 @@ TEST(ErrorTest, ReasonsAreUniqueAndExplained) {
 }
 
 TEST(ErrorTest, FieldAndRetryTravel) {
-  const auto field = GetErrorDetails(FromGrpcStatus(ToGrpcStatus(
-      MakeFieldError(ErrorReason::kFieldOutOfRange, "parameters.top_p", "too high"))));
+  const auto field = GetErrorDetails(FromGrpcStatus(
+      ToGrpcStatus(MakeFieldError(ErrorReason::kFieldOutOfRange, "parameters.top_p", "too high"))));
   ASSERT_TRUE(field.has_value());
   EXPECT_EQ(field->field, "parameters.top_p");
   const auto retry = GetErrorDetails(FromGrpcStatus(
@@ -77,8 +77,9 @@ TEST(ErrorTest, DetailsOfOthersAreNotTaken) {
       grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "theirs", details.SerializeAsString()));
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_FALSE(GetErrorDetails(status).has_value());
-  EXPECT_FALSE(GetErrorDetails(FromGrpcStatus(
-                   grpc::Status(grpc::StatusCode::INTERNAL, "x", "no google.rpc.Status"))).has_value());
+  EXPECT_FALSE(GetErrorDetails(FromGrpcStatus(grpc::Status(
+                                   grpc::StatusCode::INTERNAL, "x", "no google.rpc.Status")))
+                   .has_value());
 }
 
 }  // namespace

@@ -22,13 +22,20 @@ struct RouterFlags {
     size_t next = 0;
     for (const FlagRow& row : FlagTable()) {
       if ((row.programs & static_cast<uint8_t>(Program::kRouter)) == 0) continue;
-      if (row.name == "model") flags.Bind(row.name, &model);
-      else if (row.name == "replicas") flags.Bind(row.name, &replicas);
-      else if (row.name == "log_format") flags.Bind(row.name, &log_format, {"text", "json"});
-      else if (row.name == "max_inflight_requests") flags.Bind(row.name, &max_inflight_requests);
-      else if (row.name == "reflection") flags.Bind(row.name, &reflection);
-      else if (row.name == "max_time_limit") flags.Bind(row.name, &max_time_limit);
-      else flags.Bind(row.name, &others[next++]);
+      if (row.name == "model")
+        flags.Bind(row.name, &model);
+      else if (row.name == "replicas")
+        flags.Bind(row.name, &replicas);
+      else if (row.name == "log_format")
+        flags.Bind(row.name, &log_format, {"text", "json"});
+      else if (row.name == "max_inflight_requests")
+        flags.Bind(row.name, &max_inflight_requests);
+      else if (row.name == "reflection")
+        flags.Bind(row.name, &reflection);
+      else if (row.name == "max_time_limit")
+        flags.Bind(row.name, &max_time_limit);
+      else
+        flags.Bind(row.name, &others[next++]);
     }
     args.insert(args.begin(), "phi-router");
     return flags.Parse(static_cast<int>(args.size()), args.data());
@@ -48,8 +55,12 @@ TEST(FlagsTest, DefaultsComeFromTheTable) {
 
 TEST(FlagsTest, ValuesOverrideDefaults) {
   RouterFlags flags;
-  EXPECT_EQ(flags.Parse({"--model=m", "--replicas=a:1", "--reflection=false", "--max_time_limit=1m30s",
-                         "--max_inflight_requests=7", "--log_format=json"}),
+  EXPECT_EQ(flags.Parse({"--model=m",
+                         "--replicas=a:1",
+                         "--reflection=false",
+                         "--max_time_limit=1m30s",
+                         "--max_inflight_requests=7",
+                         "--log_format=json"}),
             std::nullopt);
   EXPECT_FALSE(flags.reflection);
   EXPECT_EQ(flags.max_time_limit, absl::Seconds(90));
@@ -98,8 +109,10 @@ TEST(FlagsTest, ByteCounts) {
     size_t next = 0;
     for (const FlagRow& row : FlagTable()) {
       if ((row.programs & static_cast<uint8_t>(Program::kWorker)) == 0) continue;
-      if (row.name == "kv_cache_bytes") flags.Bind(row.name, &bytes);
-      else flags.Bind(row.name, &others[next++]);
+      if (row.name == "kv_cache_bytes")
+        flags.Bind(row.name, &bytes);
+      else
+        flags.Bind(row.name, &others[next++]);
     }
     const std::vector<const char*> args = {"phi-worker", "--model=m", "--kv_cache_bytes", text};
     if (flags.Parse(static_cast<int>(args.size()), args.data()).has_value()) return std::nullopt;

@@ -17,7 +17,8 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using Message = phi::v1::GenerationParameters;
 
-constexpr ModelLimits kModel{.context_tokens = 2048, .vocabulary_tokens = 50295, .max_time_limit_seconds = 600};
+constexpr ModelLimits kModel{
+    .context_tokens = 2048, .vocabulary_tokens = 50295, .max_time_limit_seconds = 600};
 
 const FieldDescriptor& FieldOf(const FieldLimitRow& row) {
   return *Message::descriptor()->FindFieldByName(std::string(row.field.substr(11)));
@@ -31,7 +32,8 @@ Message WithValue(const FieldLimitRow& row, double value) {
   if (row.kind == FieldLimitRow::Kind::kSeconds) {
     const double whole = std::floor(value);
     message.mutable_time_limit()->set_seconds(static_cast<int64_t>(whole));
-    message.mutable_time_limit()->set_nanos(static_cast<int32_t>(std::lround((value - whole) * 1e9)));
+    message.mutable_time_limit()->set_nanos(
+        static_cast<int32_t>(std::lround((value - whole) * 1e9)));
   } else if (field.is_map()) {
     (*message.mutable_logit_bias())[1] = static_cast<float>(value);
   } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
@@ -65,7 +67,9 @@ double Above(const FieldLimitRow& row, double value) {
 struct Refusal {
   std::string reason, field;
   friend bool operator==(const Refusal&, const Refusal&) = default;
-  friend void PrintTo(const Refusal& refusal, std::ostream* out) { *out << refusal.reason << " " << refusal.field; }
+  friend void PrintTo(const Refusal& refusal, std::ostream* out) {
+    *out << refusal.reason << " " << refusal.field;
+  }
 };
 
 // Empty reason: accepted.
@@ -77,7 +81,8 @@ Refusal Check(const Message& message) {
   return {std::string(ErrorReasonInfo(details->reason).name), details->field};
 }
 
-// A value within the table's range is either accepted or named as not supported yet; it is never out of range.
+// A value within the table's range is either accepted or named as not supported yet; it is never
+// out of range.
 bool IsInRange(const Refusal& refusal, const FieldLimitRow& row) {
   return refusal == Refusal{} || refusal == Refusal{"UNSUPPORTED_FIELD", std::string(row.field)};
 }
@@ -131,8 +136,10 @@ TEST_P(EachLimit, BothSidesOfMaxItems) {
   const auto with_items = [&](uint32_t count) {
     Message message;
     for (uint32_t i = 0; i < count; ++i) {
-      if (FieldOf(row_).is_map()) (*message.mutable_logit_bias())[i] = 0;
-      else message.MergeFrom(WithValue(row_, row_.min));
+      if (FieldOf(row_).is_map())
+        (*message.mutable_logit_bias())[i] = 0;
+      else
+        message.MergeFrom(WithValue(row_, row_.min));
     }
     return message;
   };
@@ -144,7 +151,10 @@ TEST_P(EachLimit, BothSidesOfMaxItems) {
 std::string NameOfRow(const ::testing::TestParamInfo<size_t>& info) {
   return std::string(FieldLimits(kModel)[info.param].field.substr(11));
 }
-INSTANTIATE_TEST_SUITE_P(Table, EachLimit, ::testing::Range(size_t{0}, FieldLimits(kModel).size()), NameOfRow);
+INSTANTIATE_TEST_SUITE_P(Table,
+                         EachLimit,
+                         ::testing::Range(size_t{0}, FieldLimits(kModel).size()),
+                         NameOfRow);
 
 TEST(GenerationParametersTest, TheTableHoldsEveryFieldWithARange) {
   std::set<std::string> in_table;
@@ -188,7 +198,10 @@ TEST(GenerationParametersTest, UnknownFieldsAndValuesAreRefused) {
   EXPECT_EQ(Check(unknown_field), (Refusal{"UNSUPPORTED_FIELD", "parameters"}));
   Message nested;
   nested.mutable_time_limit()->set_seconds(1);
-  nested.time_limit().GetReflection()->MutableUnknownFields(nested.mutable_time_limit())->AddVarint(9, 1);
+  nested.time_limit()
+      .GetReflection()
+      ->MutableUnknownFields(nested.mutable_time_limit())
+      ->AddVarint(9, 1);
   EXPECT_EQ(Check(nested), (Refusal{"UNSUPPORTED_FIELD", "parameters.time_limit"}));
   Message unknown_value;
   unknown_value.add_stop_conditions(static_cast<phi::v1::StopCondition>(77));

@@ -15,7 +15,8 @@ class ModelFingerprintTest : public ::testing::Test {
   void Write(const std::string& name, const std::string& content) const {
     std::ofstream(dir_ / name, std::ios::binary) << content;
   }
-  const std::filesystem::path dir_ = std::filesystem::path(::testing::TempDir()) / "phi_fingerprint_test";
+  const std::filesystem::path dir_ =
+      std::filesystem::path(::testing::TempDir()) / "phi_fingerprint_test";
 };
 
 // Expected value: printf '{"a":1}{"b":2}' | sha256sum (coreutils 9.1)

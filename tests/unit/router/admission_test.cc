@@ -56,28 +56,39 @@ TEST(AdmitCallTest, NeedsAReadyReplicaWithRoom) {
 }
 
 TEST(AdmitCostTest, KvCacheMustHoldTheRequest) {
-  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 100}, std::vector{kReady})), "");
-  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 101}, std::vector{kReady})), "KV_CAPACITY");
+  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 100}, std::vector{kReady})),
+            "");
+  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 101}, std::vector{kReady})),
+            "KV_CAPACITY");
   const ReplicaLoad bigger = With(kReady, [](ReplicaLoad& load) { load.kv_tokens = 501; });
-  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 101}, std::vector{kReady, bigger})), "");
+  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 101},
+                               std::vector{kReady, bigger})),
+            "");
 }
 
 TEST(AdmitCostTest, TokenBudget) {
   const ReplicaLoad busy = With(kReady, [](ReplicaLoad& load) { load.queued_tokens = 900; });
-  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 100, .max_new_tokens = 1}, std::vector{busy})), "");
-  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 101, .max_new_tokens = 1}, std::vector{busy})), "TOKEN_BUDGET");
-  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 101, .max_new_tokens = 1}, std::vector{busy, kReady})), "");
+  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 100, .max_new_tokens = 1}, std::vector{busy})),
+            "");
+  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 101, .max_new_tokens = 1}, std::vector{busy})),
+            "TOKEN_BUDGET");
+  EXPECT_EQ(
+      ReasonOf(AdmitCost({.prompt_tokens = 101, .max_new_tokens = 1}, std::vector{busy, kReady})),
+      "");
 }
 
 TEST(AdmitCostTest, ReplicaThatFitsAndReplicaWithRoomMustBeTheSame) {
   const ReplicaLoad busy = With(kReady, [](ReplicaLoad& load) { load.queued_tokens = 1000; });
   const ReplicaLoad small = With(kReady, [](ReplicaLoad& load) { load.kv_tokens = 10; });
-  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 100, .max_new_tokens = 1}, std::vector{busy, small})), "TOKEN_BUDGET");
+  EXPECT_EQ(
+      ReasonOf(AdmitCost({.prompt_tokens = 100, .max_new_tokens = 1}, std::vector{busy, small})),
+      "TOKEN_BUDGET");
 }
 
 TEST(AdmitCostTest, LongPromptOnIdleReplicaIsServed) {
   const ReplicaLoad tight = With(kReady, [](ReplicaLoad& load) { load.max_queued_tokens = 10; });
-  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 100, .max_new_tokens = 1}, std::vector{tight})), "");
+  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 100, .max_new_tokens = 1}, std::vector{tight})),
+            "");
 }
 
 }  // namespace

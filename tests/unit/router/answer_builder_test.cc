@@ -1,4 +1,4 @@
-#include "service/router/answer_builder.h"
+#include "service/router/calls/answer_builder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,7 +14,8 @@ using phi::v1::GenerateStreamResponse;
 using ::testing::ElementsAreArray;
 
 const Tokenizer& TestTokenizer() {
-  static const Tokenizer tokenizer = *Tokenizer::Load(PHI_SOURCE_DIR "/deploy/models/phi-nano/tokenizer.json");
+  static const Tokenizer tokenizer =
+      *Tokenizer::Load(PHI_SOURCE_DIR "/deploy/models/phi-nano/tokenizer.json");
   return tokenizer;
 }
 
@@ -22,8 +23,9 @@ std::vector<uint32_t> IdsOf(std::string_view text) {
   return *TestTokenizer().Encode(text, {.max_tokens = 1000, .cancelled = {}});
 }
 
-phi::worker::v1::GenerateResponse Message(const std::vector<uint32_t>& ids,
-                                          phi::v1::FinishReason finish = phi::v1::FINISH_REASON_UNSPECIFIED) {
+phi::worker::v1::GenerateResponse Message(
+    const std::vector<uint32_t>& ids,
+    phi::v1::FinishReason finish = phi::v1::FINISH_REASON_UNSPECIFIED) {
   phi::worker::v1::GenerateResponse message;
   for (const uint32_t id : ids) {
     auto& token = *message.add_tokens();
@@ -88,13 +90,15 @@ TEST(AnswerBuilderTest, StopAcrossTokensIsNeverShown) {
   EXPECT_EQ(answer.finish().generated_tokens(), answers.size());
   EXPECT_EQ(static_cast<size_t>(answer.token_ids_size()), answers.size());
   parameters.include_stop = true;
-  EXPECT_EQ(Join(Answers(parameters, ids, phi::v1::FINISH_REASON_MAX_NEW_TOKENS)).text(), "print(1)\n\npr");
+  EXPECT_EQ(Join(Answers(parameters, ids, phi::v1::FINISH_REASON_MAX_NEW_TOKENS)).text(),
+            "print(1)\n\npr");
 }
 
 TEST(AnswerBuilderTest, StopCondition) {
   GenerationParameters parameters;
   parameters.stop_conditions = {phi::v1::STOP_CONDITION_LINE_END};
-  const auto answer = Join(Answers(parameters, IdsOf("x = 1\ny = 2\n"), phi::v1::FINISH_REASON_MAX_NEW_TOKENS));
+  const auto answer =
+      Join(Answers(parameters, IdsOf("x = 1\ny = 2\n"), phi::v1::FINISH_REASON_MAX_NEW_TOKENS));
   EXPECT_EQ(answer.text(), "x = 1");
   EXPECT_EQ(answer.finish().reason(), phi::v1::FINISH_REASON_STOP_CONDITION);
   EXPECT_EQ(answer.finish().condition(), phi::v1::STOP_CONDITION_LINE_END);
@@ -110,7 +114,8 @@ TEST(AnswerBuilderTest, EosIsCountedButNotText) {
   EXPECT_EQ(answer.finish().generated_tokens(), ids.size());
   EXPECT_THAT(answer.token_ids(), ElementsAreArray(ids));
   parameters.ignore_eos = true;
-  EXPECT_EQ(Join(Answers(parameters, ids, phi::v1::FINISH_REASON_MAX_NEW_TOKENS)).text(), "x = 1<|endoftext|>");
+  EXPECT_EQ(Join(Answers(parameters, ids, phi::v1::FINISH_REASON_MAX_NEW_TOKENS)).text(),
+            "x = 1<|endoftext|>");
 }
 
 TEST(AnswerBuilderTest, StopTokenIsTextOnlyIfAskedFor) {
@@ -162,10 +167,12 @@ TEST(AnswerBuilderTest, HalfCharacterAtTheEndIsReplaced) {
 TEST(AnswerBuilderTest, ATokenThatIsNoneIsAnInternalError) {
   AnswerBuilder builder(TestTokenizer(), {}, "", false);
   GenerateStreamResponse answer;
-  EXPECT_EQ(builder.Add(Message({TestTokenizer().vocab_size()}), answer).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(builder.Add(Message({TestTokenizer().vocab_size()}), answer).code(),
+            absl::StatusCode::kInternal);
 }
 
-// Random tokens, stops and cuts into messages: the joined answer is always the same, and it is Decode's text cut at a stop.
+// Random tokens, stops and cuts into messages: the joined answer is always the same, and it is
+// Decode's text cut at a stop.
 TEST(AnswerBuilderTest, HowTokensAreSpreadChangesNothing) {
   std::mt19937 random(7);
   for (int round = 0; round < 300; ++round) {
@@ -182,8 +189,8 @@ TEST(AnswerBuilderTest, HowTokensAreSpreadChangesNothing) {
       const size_t end = std::min(ids.size(), begin + 1 + random() % 5);
       const std::vector<uint32_t> part(ids.begin() + static_cast<std::ptrdiff_t>(begin),
                                        ids.begin() + static_cast<std::ptrdiff_t>(end));
-      const auto finish =
-          end == ids.size() ? phi::v1::FINISH_REASON_MAX_NEW_TOKENS : phi::v1::FINISH_REASON_UNSPECIFIED;
+      const auto finish = end == ids.size() ? phi::v1::FINISH_REASON_MAX_NEW_TOKENS
+                                            : phi::v1::FINISH_REASON_UNSPECIFIED;
       ASSERT_TRUE(builder.Add(Message(part, finish), joined).ok());
       begin = end;
     }
@@ -191,7 +198,8 @@ TEST(AnswerBuilderTest, HowTokensAreSpreadChangesNothing) {
     ASSERT_EQ(joined.SerializeAsString(), one_by_one.SerializeAsString()) << "round " << round;
     const std::string whole = *TestTokenizer().Decode(ids);
     const size_t stop = whole.find(parameters.stop[0]);
-    const size_t length = stop == std::string::npos ? whole.size() : stop + (parameters.include_stop ? 1 : 0);
+    const size_t length =
+        stop == std::string::npos ? whole.size() : stop + (parameters.include_stop ? 1 : 0);
     ASSERT_EQ(joined.text(), whole.substr(0, length)) << "round " << round;
   }
 }

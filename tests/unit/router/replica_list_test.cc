@@ -16,8 +16,19 @@ TEST(ReplicaListTest, AddressesAndNames) {
 }
 
 TEST(ReplicaListTest, WhatIsNoAddressIsNamed) {
-  for (const char* bad : {"", "a", "a:", ":1", "a:0", "a:65536", "a:x", "a:1,", ",a:1", "http://a:1", "dns:///a",
-                          "dns://8.8.8.8/a:1", "a:1 "}) {
+  for (const char* bad : {"",
+                          "a",
+                          "a:",
+                          ":1",
+                          "a:0",
+                          "a:65536",
+                          "a:x",
+                          "a:1,",
+                          ",a:1",
+                          "http://a:1",
+                          "dns:///a",
+                          "dns://8.8.8.8/a:1",
+                          "a:1 "}) {
     const auto list = ParseReplicaList(bad);
     EXPECT_EQ(list.status().code(), absl::StatusCode::kInvalidArgument) << bad;
     EXPECT_THAT(std::string(list.status().message()), ::testing::HasSubstr("--replicas"));
@@ -28,7 +39,8 @@ TEST(ReplicaListTest, LooksUpNames) {
   const auto addresses = LookUp({.host = "localhost", .port = "50052"});
   ASSERT_TRUE(addresses.ok()) << addresses.status();
   EXPECT_THAT(*addresses, ::testing::Contains(::testing::AnyOf("127.0.0.1:50052", "[::1]:50052")));
-  EXPECT_EQ(LookUp({.host = "no-such-host.invalid", .port = "1"}).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(LookUp({.host = "no-such-host.invalid", .port = "1"}).status().code(),
+            absl::StatusCode::kUnavailable);
 }
 
 }  // namespace

@@ -7,12 +7,15 @@
 namespace phi::service {
 namespace {
 
-const RequestLimits kLimits{.model = {.context_tokens = 2048, .vocabulary_tokens = 1000}, .model_name = "phi-nano"};
+const RequestLimits kLimits{.model = {.context_tokens = 2048, .vocabulary_tokens = 1000},
+                            .model_name = "phi-nano"};
 
 struct Refusal {
   std::string reason, field;
   friend bool operator==(const Refusal&, const Refusal&) = default;
-  friend void PrintTo(const Refusal& refusal, std::ostream* out) { *out << refusal.reason << " " << refusal.field; }
+  friend void PrintTo(const Refusal& refusal, std::ostream* out) {
+    *out << refusal.reason << " " << refusal.field;
+  }
 };
 
 Refusal RefusalOf(const absl::Status& status) {
@@ -38,7 +41,8 @@ TEST(RequestIdTest, PrintableAndBounded) {
   EXPECT_TRUE(CheckRequestId(std::string(128, 'x')).ok());
   const Refusal refused{"INVALID_REQUEST_ID", "request_id"};
   EXPECT_EQ(RefusalOf(CheckRequestId(std::string(129, 'x'))), refused);
-  for (const char* bad : {"a\nb", "\x7f", "caf\xc3\xa9", "\t"}) EXPECT_EQ(RefusalOf(CheckRequestId(bad)), refused);
+  for (const char* bad : {"a\nb", "\x7f", "caf\xc3\xa9", "\t"})
+    EXPECT_EQ(RefusalOf(CheckRequestId(bad)), refused);
 }
 
 TEST(CheckRequestTest, Model) {

@@ -140,7 +140,8 @@ TEST_F(RouterCalls, StopFreesTheReplica) {
   auto request = Request();
   request.mutable_parameters()->add_stop("two");
   EXPECT_EQ(Stream(request).text(), "one ");
-  EXPECT_TRUE(Eventually([&] { return replica.num_cancelled() == 1 && replica.num_active() == 0; }));
+  EXPECT_TRUE(
+      Eventually([&] { return replica.num_cancelled() == 1 && replica.num_active() == 0; }));
 }
 
 TEST_F(RouterCalls, TokenizeAndDetokenize) {
@@ -165,7 +166,8 @@ TEST_F(RouterCalls, TokenizeAndDetokenize) {
   EXPECT_EQ(back.text(), text);
   detokenize.add_token_ids(tokenizer_->vocab_size());
   grpc::ClientContext third;
-  EXPECT_EQ(Reason(stub().Detokenize(&third, detokenize, &back)), "TOKEN_ID_OUT_OF_RANGE token_ids");
+  EXPECT_EQ(Reason(stub().Detokenize(&third, detokenize, &back)),
+            "TOKEN_ID_OUT_OF_RANGE token_ids");
 }
 
 TEST_F(RouterCalls, ModelInfoPublishesLimitsDefaultsAndReplicas) {

@@ -3,8 +3,8 @@
 
 #include <thread>
 
-#include "phi/v1/generation.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "phi/v1/generation.pb.h"
 #include "tests/unit/router/router_fixture.h"
 
 namespace phi::service {
@@ -19,10 +19,13 @@ class RouterFailures : public RouterFixture {
     grpc::health::v1::HealthCheckRequest request;
     request.set_service(name);
     grpc::health::v1::HealthCheckResponse response;
-    return health->Check(&context, request, &response).ok() ? response.status()
-                                                            : grpc::health::v1::HealthCheckResponse::UNKNOWN;
+    return health->Check(&context, request, &response).ok()
+               ? response.status()
+               : grpc::health::v1::HealthCheckResponse::UNKNOWN;
   }
-  double Retries(RetryLabel reason) { return metrics_->Get(MetricId::kRouterRetriesTotal, {reason}).Value(); }
+  double Retries(RetryLabel reason) {
+    return metrics_->Get(MetricId::kRouterRetriesTotal, {reason}).Value();
+  }
 };
 
 constexpr auto kServing = grpc::health::v1::HealthCheckResponse::SERVING;
@@ -47,8 +50,8 @@ TEST_F(RouterFailures, BeforeTheFirstTokenAnotherReplicaIsTried) {
   // The second try is the same request: same seed, same id.
   const auto first = bad.requests()[0];
   const auto all = good.requests();
-  const auto second = std::find_if(all.begin(), all.end(),
-                                   [&](const auto& r) { return r.request_id() == first.request_id(); });
+  const auto second = std::find_if(
+      all.begin(), all.end(), [&](const auto& r) { return r.request_id() == first.request_id(); });
   ASSERT_NE(second, all.end());
   EXPECT_EQ(second->parameters().seed(), first.parameters().seed());
 }
@@ -87,8 +90,9 @@ TEST_F(RouterFailures, AfterTheFirstTokenTheStreamEndsAsLost) {
   EXPECT_EQ(Reason(stream.status), "REPLICA_LOST");
   EXPECT_EQ(stream.status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(stream.text(), "one two three");
-  EXPECT_EQ(std::string(context.GetServerTrailingMetadata().find("phi-tokens-emitted")->second.data(), 1),
-            std::to_string(Ids("one two three").size()));
+  EXPECT_EQ(
+      std::string(context.GetServerTrailingMetadata().find("phi-tokens-emitted")->second.data(), 1),
+      std::to_string(Ids("one two three").size()));
   EXPECT_EQ(Retries(RetryLabel::kUnreachable), 0);
 }
 
@@ -113,7 +117,8 @@ TEST_F(RouterFailures, KilledReplicaIsLostAndThenBack) {
   auto status = tests::FakeReplica::ReadyStatus(fingerprint_);
   status.set_epoch(2);
   const Script fine = Says("fine");
-  replicas_.push_back(std::make_unique<tests::FakeReplica>(status, [fine](const auto&) { return fine; }, port));
+  replicas_.push_back(std::make_unique<tests::FakeReplica>(
+      status, [fine](const auto&) { return fine; }, port));
   EXPECT_TRUE(Eventually([&] { return NumInState("ready") == 1; }));
   EXPECT_EQ(Health("readiness"), kServing);
   EXPECT_EQ(Stream(Request()).text(), "fine");
@@ -163,7 +168,8 @@ TEST_F(RouterFailures, CallsGoWhereLessIsUnderWay) {
   AddReplica(slow);
   StartRouter({}, 2);
   std::vector<std::jthread> callers;
-  for (int i = 0; i < 8; ++i) callers.emplace_back([this] { EXPECT_TRUE(Stream(Request()).status.ok()); });
+  for (int i = 0; i < 8; ++i)
+    callers.emplace_back([this] { EXPECT_TRUE(Stream(Request()).status.ok()); });
   callers.clear();
   EXPECT_EQ(replicas_[0]->requests().size(), 4U);
   EXPECT_EQ(replicas_[1]->requests().size(), 4U);
@@ -180,9 +186,12 @@ TEST_F(RouterFailures, CancelReachesTheReplica) {
   ASSERT_TRUE(reader->Read(&message));
   context.TryCancel();
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  EXPECT_TRUE(Eventually([&] { return replica.num_cancelled() == 1 && replica.num_active() == 0; }));
-  EXPECT_TRUE(Eventually(
-      [&] { return CallsCounted(MethodLabel::kGenerateStream, absl::StatusCode::kCancelled, std::nullopt) == 1; }));
+  EXPECT_TRUE(
+      Eventually([&] { return replica.num_cancelled() == 1 && replica.num_active() == 0; }));
+  EXPECT_TRUE(Eventually([&] {
+    return CallsCounted(MethodLabel::kGenerateStream, absl::StatusCode::kCancelled, std::nullopt) ==
+           1;
+  }));
 }
 
 TEST_F(RouterFailures, DeadlineIsPassedOn) {

@@ -20,7 +20,8 @@ std::string StreamResult::text() const {
 
 std::vector<uint32_t> StreamResult::token_ids() const {
   std::vector<uint32_t> ids;
-  for (const auto& message : messages) ids.insert(ids.end(), message.token_ids().begin(), message.token_ids().end());
+  for (const auto& message : messages)
+    ids.insert(ids.end(), message.token_ids().begin(), message.token_ids().end());
   return ids;
 }
 
@@ -36,14 +37,15 @@ tests::FakeReplica& RouterFixture::AddReplica(const Script& script) {
 }
 
 tests::FakeReplica& RouterFixture::AddReplica(tests::FakeReplica::ScriptFor script_for) {
-  replicas_.push_back(std::make_unique<tests::FakeReplica>(tests::FakeReplica::ReadyStatus(fingerprint_),
-                                                           std::move(script_for)));
+  replicas_.push_back(std::make_unique<tests::FakeReplica>(
+      tests::FakeReplica::ReadyStatus(fingerprint_), std::move(script_for)));
   return *replicas_.back();
 }
 
 void RouterFixture::StartRouter(CallLimits limits, size_t num_ready) {
   metrics_ = *MetricPage::Create(1);
-  RouterServerOptions options{.listen = "127.0.0.1:0", .replicas = {}, .limits = limits};
+  RouterServerOptions options{
+      .listen = "127.0.0.1:0", .replicas = {}, .limits = limits, .reflection = reflection_};
   for (const auto& replica : replicas_) options.replicas.addresses.push_back(replica->address());
   auto router = RouterServer::Start(options, *LoadServedModel(kModelDir, ""), metrics_.get());
   ASSERT_TRUE(router.ok()) << router.status();
@@ -66,11 +68,14 @@ size_t RouterFixture::NumInState(std::string_view state) {
   grpc::ClientContext context;
   phi::v1::GetModelInfoResponse info;
   if (!stub_->GetModelInfo(&context, {}, &info).ok()) return 0;
-  return static_cast<size_t>(std::count_if(info.replicas().begin(), info.replicas().end(),
-                                           [&](const auto& replica) { return replica.state() == state; }));
+  return static_cast<size_t>(
+      std::count_if(info.replicas().begin(), info.replicas().end(), [&](const auto& replica) {
+        return replica.state() == state;
+      }));
 }
 
-StreamResult RouterFixture::Stream(const phi::v1::GenerateRequest& request, grpc::ClientContext& context) {
+StreamResult RouterFixture::Stream(const phi::v1::GenerateRequest& request,
+                                   grpc::ClientContext& context) {
   StreamResult result;
   const auto reader = stub_->GenerateStream(&context, request);
   phi::v1::GenerateStreamResponse message;
@@ -84,9 +89,14 @@ StreamResult RouterFixture::Stream(const phi::v1::GenerateRequest& request) {
   return Stream(request, context);
 }
 
-double RouterFixture::CallsCounted(MethodLabel method, absl::StatusCode code, std::optional<ErrorReason> reason) {
-  const LabelIndex reason_label = reason.has_value() ? LabelIndex(*reason) : LabelIndex(kReasonNone);
-  return metrics_->Get(MetricId::kRouterRequestsTotal, {method, static_cast<size_t>(code), reason_label}).Value();
+double RouterFixture::CallsCounted(MethodLabel method,
+                                   absl::StatusCode code,
+                                   std::optional<ErrorReason> reason) {
+  const LabelIndex reason_label =
+      reason.has_value() ? LabelIndex(*reason) : LabelIndex(kReasonNone);
+  return metrics_
+      ->Get(MetricId::kRouterRequestsTotal, {method, static_cast<size_t>(code), reason_label})
+      .Value();
 }
 
 std::vector<uint32_t> RouterFixture::Ids(std::string_view text) const {
@@ -108,7 +118,8 @@ RouterFixture::Script RouterFixture::Says(std::string_view text) const {
 std::string Reason(const grpc::Status& status) {
   if (status.ok()) return "";
   const auto details = GetErrorDetails(FromGrpcStatus(status));
-  if (!details.has_value()) return std::to_string(status.error_code()) + " " + status.error_message();
+  if (!details.has_value())
+    return std::to_string(status.error_code()) + " " + status.error_message();
   const std::string name(ErrorReasonInfo(details->reason).name);
   return details->field.empty() ? name : name + " " + details->field;
 }

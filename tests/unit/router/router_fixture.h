@@ -51,6 +51,7 @@ class RouterFixture : public ::testing::Test {
   // The replica's tokens for `text`, one a message.
   Script Says(std::string_view text) const;
 
+  bool reflection_ = true;  // before StartRouter
   std::string fingerprint_;
   std::optional<Tokenizer> tokenizer_;
   std::unique_ptr<MetricPage> metrics_;
@@ -59,7 +60,8 @@ class RouterFixture : public ::testing::Test {
   std::unique_ptr<phi::v1::TextGeneration::Stub> stub_;
 };
 
-// The reason's name and the field, as "FIELD_OUT_OF_RANGE parameters.top_p"; empty for OK, the code for an error without details.
+// The reason's name and the field, as "FIELD_OUT_OF_RANGE parameters.top_p"; empty for OK, the code
+// for an error without details.
 std::string Reason(const grpc::Status& status);
 
 }  // namespace phi::service

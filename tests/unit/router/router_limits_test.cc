@@ -11,14 +11,16 @@ namespace {
 
 class RouterLimits : public RouterFixture {
  protected:
-  // Sends bytes as they are to a unary method.
-  grpc::Status CallRaw(const std::string& method, const std::string& bytes, grpc::ClientContext& context) {
+  // Sends bytes as they are and waits for the end.
+  grpc::Status CallRaw(const std::string& method,
+                       const std::string& bytes,
+                       grpc::ClientContext& context) {
     grpc::GenericStub generic(grpc::CreateChannel("127.0.0.1:" + std::to_string(router_->port()),
                                                   grpc::InsecureChannelCredentials()));
     const grpc::Slice slice(bytes);
     const grpc::ByteBuffer request(&slice, 1);
     grpc::CompletionQueue queue;
-    const auto call = generic.PrepareUnaryCall(&context, "/phi.v1.TextGeneration/" + method, request, &queue);
+    const auto call = generic.PrepareUnaryCall(&context, method, request, &queue);
     call->StartCall();
     grpc::ByteBuffer response;
     grpc::Status status;
@@ -34,36 +36,64 @@ TEST_F(RouterLimits, MalformedBytesAreInvalidArgumentAndCounted) {
   AddReplica(Says("x"));
   StartRouter();
   // Field 1 as a text that is cut short, a text that is not UTF-8, and noise.
-  for (const std::string& bytes : {std::string("\x0a\x05xx"), std::string("\x0a\x02\xff\xfe"), std::string("\xff\xff\xff")}) {
+  for (const std::string& bytes :
+       {std::string("\x0a\x05xx"), std::string("\x0a\x02\xff\xfe"), std::string("\xff\xff\xff")}) {
     for (const char* method : {"Generate", "GenerateStream", "Tokenize"}) {
       grpc::ClientContext context;
-      const grpc::Status status = CallRaw(method, bytes, context);
+      const grpc::Status status =
+          CallRaw(std::string("/phi.v1.TextGeneration/") + method, bytes, context);
       EXPECT_EQ(Reason(status), "MALFORMED_REQUEST") << method;
       EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
       EXPECT_EQ(context.GetServerInitialMetadata().count("phi-request-id"), 1U) << method;
     }
   }
-  EXPECT_EQ(CallsCounted(MethodLabel::kGenerate, absl::StatusCode::kInvalidArgument, ErrorReason::kMalformedRequest), 3);
-  EXPECT_EQ(CallsCounted(MethodLabel::kTokenize, absl::StatusCode::kInvalidArgument, ErrorReason::kMalformedRequest), 3);
+  EXPECT_EQ(CallsCounted(MethodLabel::kGenerate,
+                         absl::StatusCode::kInvalidArgument,
+                         ErrorReason::kMalformedRequest),
+            3);
+  EXPECT_EQ(CallsCounted(MethodLabel::kTokenize,
+                         absl::StatusCode::kInvalidArgument,
+                         ErrorReason::kMalformedRequest),
+            3);
   EXPECT_TRUE(replicas_[0]->requests().empty());
+}
+
+// ServerReflectionRequest{list_services: ""}.
+TEST_F(RouterLimits, ReflectionIsThereUnlessSwitchedOff) {
+  const std::string method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+  const std::string list_services("\x3a\x00", 2);
+  StartRouter({}, 0);
+  grpc::ClientContext with;
+  EXPECT_TRUE(CallRaw(method, list_services, with).ok());
+  reflection_ = false;
+  StartRouter({}, 0);
+  grpc::ClientContext without;
+  EXPECT_EQ(CallRaw(method, list_services, without).error_code(), grpc::StatusCode::UNIMPLEMENTED);
 }
 
 TEST_F(RouterLimits, RefusalsNameReasonAndField) {
   AddReplica(Says("x"));
   StartRouter();
-  const std::vector<std::pair<std::string, std::function<void(phi::v1::GenerateRequest&)>>> cases = {
-      {"EMPTY_PROMPT text", [](auto& r) { r.set_text(""); }},
-      {"MODEL_NOT_FOUND model", [](auto& r) { r.set_model("other"); }},
-      {"INVALID_REQUEST_ID request_id", [](auto& r) { r.set_request_id("a\nb"); }},
-      {"FIELD_OUT_OF_RANGE parameters.temperature", [](auto& r) { r.mutable_parameters()->set_temperature(2.5F); }},
-      {"UNSUPPORTED_FIELD parameters.n", [](auto& r) { r.mutable_parameters()->set_n(2); }},
-      {"CONTEXT_EXCEEDED parameters.max_new_tokens", [](auto& r) { r.mutable_parameters()->set_max_new_tokens(512); }},
-      {"PROMPT_TOO_LONG text", [](auto& r) { for (int i = 0; i < 3000; ++i) *r.mutable_text() += " x1"; }},
-      {"TOKEN_ID_OUT_OF_RANGE token_ids", [](auto& r) { r.mutable_token_ids()->add_ids(2047); }},
-      {"EMPTY_STOP parameters.stop", [](auto& r) { r.mutable_parameters()->add_stop(""); }},
-      {"FIELD_OUT_OF_RANGE parameters.time_limit",
-       [](auto& r) { r.mutable_parameters()->mutable_time_limit()->set_seconds(601); }},
-  };
+  const std::vector<std::pair<std::string, std::function<void(phi::v1::GenerateRequest&)>>> cases =
+      {
+          {"EMPTY_PROMPT text", [](auto& r) { r.set_text(""); }},
+          {"MODEL_NOT_FOUND model", [](auto& r) { r.set_model("other"); }},
+          {"INVALID_REQUEST_ID request_id", [](auto& r) { r.set_request_id("a\nb"); }},
+          {"FIELD_OUT_OF_RANGE parameters.temperature",
+           [](auto& r) { r.mutable_parameters()->set_temperature(2.5F); }},
+          {"UNSUPPORTED_FIELD parameters.n", [](auto& r) { r.mutable_parameters()->set_n(2); }},
+          {"CONTEXT_EXCEEDED parameters.max_new_tokens",
+           [](auto& r) { r.mutable_parameters()->set_max_new_tokens(512); }},
+          {"PROMPT_TOO_LONG text",
+           [](auto& r) {
+             for (int i = 0; i < 3000; ++i) *r.mutable_text() += " x1";
+           }},
+          {"TOKEN_ID_OUT_OF_RANGE token_ids",
+           [](auto& r) { r.mutable_token_ids()->add_ids(2047); }},
+          {"EMPTY_STOP parameters.stop", [](auto& r) { r.mutable_parameters()->add_stop(""); }},
+          {"FIELD_OUT_OF_RANGE parameters.time_limit",
+           [](auto& r) { r.mutable_parameters()->mutable_time_limit()->set_seconds(601); }},
+      };
   for (const auto& [reason, change] : cases) {
     auto request = Request();
     change(request);
@@ -92,8 +122,10 @@ TEST_F(RouterLimits, InflightCap) {
   EXPECT_EQ(metrics_->Get(MetricId::kRouterShedTotal, {ErrorReason::kQueueFull}).Value(), 1);
   EXPECT_EQ(metrics_->Get(MetricId::kRouterInflightRequests).Value(), 2);
   for (auto& held : contexts) held.TryCancel();
-  for (auto& reader : readers) EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  EXPECT_TRUE(Eventually([&] { return metrics_->Get(MetricId::kRouterInflightRequests).Value() == 0; }));
+  for (auto& reader : readers)
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(
+      Eventually([&] { return metrics_->Get(MetricId::kRouterInflightRequests).Value() == 0; }));
 }
 
 TEST_F(RouterLimits, FullReplicaIsNotAsked) {
@@ -113,8 +145,9 @@ TEST_F(RouterLimits, ReplicasContextCounts) {
   replica.SetStatus(status);
   auto request = Request();
   request.mutable_parameters()->set_max_new_tokens(15);
-  EXPECT_TRUE(Eventually(
-      [&] { return Reason(Stream(request).status) == "CONTEXT_EXCEEDED parameters.max_new_tokens"; }));
+  EXPECT_TRUE(Eventually([&] {
+    return Reason(Stream(request).status) == "CONTEXT_EXCEEDED parameters.max_new_tokens";
+  }));
 }
 
 TEST_F(RouterLimits, ContextEndIsNamed) {
@@ -151,8 +184,10 @@ TEST_F(RouterLimits, SlowReaderIsCutOff) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 16384);
-  auto slow_stub = phi::v1::TextGeneration::NewStub(grpc::CreateCustomChannel(
-      "127.0.0.1:" + std::to_string(router_->port()), grpc::InsecureChannelCredentials(), arguments));
+  auto slow_stub = phi::v1::TextGeneration::NewStub(
+      grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(router_->port()),
+                                grpc::InsecureChannelCredentials(),
+                                arguments));
   grpc::ClientContext context;
   const auto reader = slow_stub->GenerateStream(&context, request);
   EXPECT_TRUE(Eventually([&] { return replica.num_cancelled() == 1; }));
@@ -160,7 +195,8 @@ TEST_F(RouterLimits, SlowReaderIsCutOff) {
   while (reader->Read(&message)) {
   }
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  EXPECT_EQ(metrics_->Get(MetricId::kRouterSlowReadersTotal, {SlowReaderLabel::kStalled}).Value(), 1);
+  EXPECT_EQ(metrics_->Get(MetricId::kRouterSlowReadersTotal, {SlowReaderLabel::kStalled}).Value(),
+            1);
 }
 
 }  // namespace

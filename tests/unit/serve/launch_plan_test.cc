@@ -21,15 +21,23 @@ TEST(LaunchPlanTest, DefaultsMeetEachOther) {
   EXPECT_EQ(plan->listen, "127.0.0.1:50051");
   EXPECT_EQ(plan->router_metrics, "127.0.0.1:9090");
   EXPECT_EQ(plan->worker_metrics, "127.0.0.1:9091");
-  EXPECT_THAT(plan->router_args, ::testing::UnorderedElementsAre("--model=m", "--listen=127.0.0.1:50051",
-                                                                 "--replicas=127.0.0.1:7000",
-                                                                 "--metrics_listen=127.0.0.1:9090"));
-  EXPECT_THAT(plan->worker_args, ::testing::UnorderedElementsAre("--model=m", "--listen=127.0.0.1:7000",
-                                                                 "--metrics_listen=127.0.0.1:9091"));
+  EXPECT_THAT(plan->router_args,
+              ::testing::UnorderedElementsAre("--model=m",
+                                              "--listen=127.0.0.1:50051",
+                                              "--replicas=127.0.0.1:7000",
+                                              "--metrics_listen=127.0.0.1:9090"));
+  EXPECT_THAT(plan->worker_args,
+              ::testing::UnorderedElementsAre(
+                  "--model=m", "--listen=127.0.0.1:7000", "--metrics_listen=127.0.0.1:9091"));
 }
 
 TEST(LaunchPlanTest, EachFlagGoesToTheProgramThatHasIt) {
-  const auto plan = Plan({"--model=m", "--tensor_parallel", "2", "--model_name=x", "--log_level=debug", "--reflection"});
+  const auto plan = Plan({"--model=m",
+                          "--tensor_parallel",
+                          "2",
+                          "--model_name=x",
+                          "--log_level=debug",
+                          "--reflection"});
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_THAT(plan->worker_args, Contains("--tensor_parallel=2"));
   EXPECT_THAT(plan->router_args, Not(Contains("--tensor_parallel=2")));

@@ -1,4 +1,4 @@
-#include "service/router/call_record.h"
+#include "service/router/calls/call_record.h"
 
 #include <algorithm>
 
@@ -21,10 +21,14 @@ bool IsShedding(ErrorReason reason) {
   return ErrorReasonInfo(reason).code == absl::StatusCode::kResourceExhausted;
 }
 
-void CountCall(const CallRecord& record, const absl::Status& status, const MetricPage& metrics, absl::Time now) {
+void CountCall(const CallRecord& record,
+               const absl::Status& status,
+               const MetricPage& metrics,
+               absl::Time now) {
   const auto reason = ReasonOf(status);
   const auto code = static_cast<size_t>(status.code());
-  const LabelIndex reason_label = reason.has_value() ? LabelIndex(*reason) : LabelIndex(kReasonNone);
+  const LabelIndex reason_label =
+      reason.has_value() ? LabelIndex(*reason) : LabelIndex(kReasonNone);
   metrics.Get(MetricId::kRouterRequestsTotal, {record.method, code, reason_label}).Add(1);
   metrics.Get(MetricId::kRouterRequestDurationSeconds, {record.method})
       .Observe(absl::ToDoubleSeconds(now - record.arrival));
@@ -53,22 +57,26 @@ std::string ReasonForLog(const CallRecord& record, const absl::Status& status) {
 void ReportCall(const CallRecord& record, const absl::Status& status, const MetricPage& metrics) {
   const absl::Time now = std::max(absl::Now(), record.arrival);
   CountCall(record, status, metrics, now);
-  const std::string finish = record.finish == phi::v1::FINISH_REASON_UNSPECIFIED
-                                 ? ""
-                                 : phi::v1::FinishReason_Name(record.finish).substr(sizeof("FINISH_REASON"));
+  const std::string finish =
+      record.finish == phi::v1::FINISH_REASON_UNSPECIFIED
+          ? ""
+          : phi::v1::FinishReason_Name(record.finish).substr(sizeof("FINISH_REASON"));
   const double first_token_ms =
-      record.first_token.has_value() ? absl::ToDoubleMilliseconds(*record.first_token - record.arrival) : 0;
-  LogInfo("call", {{"request_id", record.request_id},
-                   {"method", LabelValues<MethodLabel>()[static_cast<size_t>(record.method)]},
-                   {"code", CodeLabelValues()[static_cast<size_t>(status.code())]},
-                   {"reason", ReasonForLog(record, status)},
-                   {"finish", finish},
-                   {"prompt_tokens", record.prompt_tokens},
-                   {"generated_tokens", record.generated_tokens},
-                   {"first_token_ms", first_token_ms},
-                   {"total_ms", absl::ToDoubleMilliseconds(now - record.arrival)},
-                   {"router_ms", absl::ToDoubleMilliseconds(record.own_time)},
-                   {"replica", record.replica}});
+      record.first_token.has_value()
+          ? absl::ToDoubleMilliseconds(*record.first_token - record.arrival)
+          : 0;
+  LogInfo("call",
+          {{"request_id", record.request_id},
+           {"method", LabelValues<MethodLabel>()[static_cast<size_t>(record.method)]},
+           {"code", CodeLabelValues()[static_cast<size_t>(status.code())]},
+           {"reason", ReasonForLog(record, status)},
+           {"finish", finish},
+           {"prompt_tokens", record.prompt_tokens},
+           {"generated_tokens", record.generated_tokens},
+           {"first_token_ms", first_token_ms},
+           {"total_ms", absl::ToDoubleMilliseconds(now - record.arrival)},
+           {"router_ms", absl::ToDoubleMilliseconds(record.own_time)},
+           {"replica", record.replica}});
 }
 
 }  // namespace phi::service

@@ -1,4 +1,4 @@
-#include "service/router/answer_builder.h"
+#include "service/router/calls/answer_builder.h"
 
 #include <algorithm>
 #include <string>
@@ -46,13 +46,16 @@ absl::Status AnswerBuilder::Add(const phi::worker::v1::GenerateResponse& message
     if (ended_) return absl::OkStatus();
     PHI_RETURN_IF_ERROR(AddToken(token, answer));
   }
-  if (message.finish_reason() != phi::v1::FINISH_REASON_UNSPECIFIED) Finish(message.finish_reason(), answer);
+  if (message.finish_reason() != phi::v1::FINISH_REASON_UNSPECIFIED)
+    Finish(message.finish_reason(), answer);
   return absl::OkStatus();
 }
 
 absl::Status AnswerBuilder::AddToken(const phi::worker::v1::GeneratedToken& token,
                                      phi::v1::GenerateStreamResponse& answer) {
-  const auto is_real = [&](const auto& candidate) { return candidate.token_id() < tokenizer_.vocab_size(); };
+  const auto is_real = [&](const auto& candidate) {
+    return candidate.token_id() < tokenizer_.vocab_size();
+  };
   if (!is_real(token) || !std::all_of(token.top().begin(), token.top().end(), is_real)) {
     return MakeError(ErrorReason::kInternal, "the replica sent a token that is none");
   }
@@ -68,7 +71,8 @@ absl::Status AnswerBuilder::AddToken(const phi::worker::v1::GeneratedToken& toke
   return absl::OkStatus();
 }
 
-// The worker's own rule: a stop id counts only after min_new_tokens, until which EOS cannot be drawn.
+// The worker's own rule: a stop id counts only after min_new_tokens, until which EOS cannot be
+// drawn.
 bool AnswerBuilder::EndsSequence(uint32_t token_id) const {
   if (token_id == tokenizer_.eos_id() && !parameters_.ignore_eos) return true;
   const auto& stops = parameters_.stop_token_ids;

@@ -1,9 +1,11 @@
-#include "service/router/active_calls.h"
+#include "service/router/calls/active_calls.h"
 
 namespace phi::service {
 
 ActiveCalls::ActiveCalls(MetricPage::Series inflight_gauge, absl::Duration sweep_interval)
-    : inflight_gauge_(inflight_gauge), sweep_interval_(sweep_interval), sweeper_([this] { Run(); }) {}
+    : inflight_gauge_(inflight_gauge),
+      sweep_interval_(sweep_interval),
+      sweeper_([this] { Run(); }) {}
 
 ActiveCalls::~ActiveCalls() {
   {

@@ -14,7 +14,8 @@
 
 namespace phi::service {
 
-// The Generate calls under way: how many there are, who reads too slowly, and whom a drain waits for. Any thread may call.
+// The Generate calls under way: how many there are, who reads too slowly, and whom a drain waits
+// for. Any thread may call.
 class ActiveCalls {
  public:
   class Call {

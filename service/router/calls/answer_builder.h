@@ -14,32 +14,39 @@
 
 namespace phi::service {
 
-// Turns the tokens of one sequence into what its caller sees. Pure: the same tokens give the same joined answer, however they
-// are spread over messages, which is why a unary answer is the joined stream. Not thread-safe.
+// Turns the tokens of one sequence into what its caller sees. Pure: the same tokens give the same
+// joined answer, however they are spread over messages, which is why a unary answer is the joined
+// stream. Not thread-safe.
 //
-// Every token that was generated is in `token_ids`, also one that ended the sequence or was cut off with its text; ids and
-// log-probabilities come with the message that carries their token's last byte, and at the end with the last one.
+// Every token that was generated is in `token_ids`, also one that ended the sequence or was cut off
+// with its text; ids and log-probabilities come with the message that carries their token's last
+// byte, and at the end with the last one.
 class AnswerBuilder {
  public:
-  // `tokenizer` outlives it. `prompt`: the prompt's text, for stop conditions; may be empty where there are none.
-  // `bounded_by_context`: the worker's MAX_NEW_TOKENS is the caller's CONTEXT_LENGTH.
+  // `tokenizer` outlives it. `prompt`: the prompt's text, for stop conditions; may be empty where
+  // there are none. `bounded_by_context`: the worker's MAX_NEW_TOKENS is the caller's
+  // CONTEXT_LENGTH.
   AnswerBuilder(const Tokenizer& tokenizer,
                 const GenerationParameters& parameters,
                 std::string_view prompt,
                 bool bounded_by_context);
 
-  // Adds what `message` brings to `answer`, behind what is there already. Sets its `finish`, and ended(), when the sequence is
-  // over: the worker said so or a stop was found; what follows is ignored. INTERNAL for a token that is none.
-  absl::Status Add(const phi::worker::v1::GenerateResponse& message, phi::v1::GenerateStreamResponse& answer);
+  // Adds what `message` brings to `answer`, behind what is there already. Sets its `finish`, and
+  // ended(), when the sequence is over: the worker said so or a stop was found; what follows is
+  // ignored. INTERNAL for a token that is none.
+  absl::Status Add(const phi::worker::v1::GenerateResponse& message,
+                   phi::v1::GenerateStreamResponse& answer);
 
-  // Ends the sequence here: no more tokens come. With `reason`, unless what was held back completes a stop.
+  // Ends the sequence here: no more tokens come. With `reason`, unless what was held back completes
+  // a stop.
   void Finish(phi::v1::FinishReason reason, phi::v1::GenerateStreamResponse& answer);
 
   bool ended() const { return ended_; }
   uint32_t generated_tokens() const { return generated_tokens_; }
 
  private:
-  absl::Status AddToken(const phi::worker::v1::GeneratedToken& token, phi::v1::GenerateStreamResponse& answer);
+  absl::Status AddToken(const phi::worker::v1::GeneratedToken& token,
+                        phi::v1::GenerateStreamResponse& answer);
   bool EndsSequence(uint32_t token_id) const;
   void AddDelta(TextDelta delta, phi::v1::GenerateStreamResponse& answer);
   void AddHeldToken(phi::v1::GenerateStreamResponse& answer);

@@ -1,4 +1,4 @@
-#include "service/router/grpc_messages.h"
+#include "service/router/calls/grpc_messages.h"
 
 #include <grpcpp/impl/codegen/proto_utils.h>
 
@@ -14,14 +14,16 @@ absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Messa
   grpc::ByteBuffer copy(bytes);  // shares the slices
   grpc::ProtoBufferReader reader(&copy);
   if (reader.status().ok() && message.ParseFromZeroCopyStream(&reader)) return absl::OkStatus();
-  return MakeError(ErrorReason::kMalformedRequest, "the bytes are not this method's message in UTF-8");
+  return MakeError(ErrorReason::kMalformedRequest,
+                   "the bytes are not this method's message in UTF-8");
 }
 
 grpc::ByteBuffer SerializeMessage(const google::protobuf::Message& message) {
   grpc::ByteBuffer bytes;
   bool own_buffer = false;
   // Fails for messages above 2 GiB only, which no limit here lets through.
-  (void)grpc::GenericSerialize<grpc::ProtoBufferWriter, google::protobuf::Message>(message, &bytes, &own_buffer);
+  (void)grpc::GenericSerialize<grpc::ProtoBufferWriter, google::protobuf::Message>(
+      message, &bytes, &own_buffer);
   return bytes;
 }
 

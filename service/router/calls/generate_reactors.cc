@@ -1,18 +1,20 @@
-#include "service/router/generate_reactors.h"
+#include "service/router/calls/generate_reactors.h"
 
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "service/api/grpc_status.h"
+#include "service/router/calls/grpc_messages.h"
 #include "service/router/generate_call.h"
-#include "service/router/grpc_messages.h"
 
 namespace phi::service {
 namespace {
 
 GenerateCall::Origin OriginOf(const grpc::CallbackServerContext& rpc, MethodLabel method) {
-  return {.method = method, .deadline = absl::FromChrono(rpc.deadline()), .caller = PeerHost(rpc.peer())};
+  return {.method = method,
+          .deadline = absl::FromChrono(rpc.deadline()),
+          .caller = PeerHost(rpc.peer())};
 }
 
 void AddTrailers(const AnswerSink::End& end, grpc::CallbackServerContext& rpc) {
@@ -40,7 +42,8 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public AnswerSink {
   UnaryReactor(RouterContext& context, grpc::CallbackServerContext& rpc, grpc::ByteBuffer& response)
       : rpc_(rpc),
         response_(response),
-        call_(std::make_shared<GenerateCall>(context, this, OriginOf(rpc, MethodLabel::kGenerate))) {}
+        call_(
+            std::make_shared<GenerateCall>(context, this, OriginOf(rpc, MethodLabel::kGenerate))) {}
 
   void Start(const grpc::ByteBuffer& request) { call_->Start(request); }
 
@@ -68,7 +71,8 @@ class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, p
  public:
   StreamReactor(RouterContext& context, grpc::CallbackServerContext& rpc)
       : rpc_(rpc),
-        call_(std::make_shared<GenerateCall>(context, this, OriginOf(rpc, MethodLabel::kGenerateStream))) {}
+        call_(std::make_shared<GenerateCall>(
+            context, this, OriginOf(rpc, MethodLabel::kGenerateStream))) {}
 
   void Start(const grpc::ByteBuffer& request) { call_->Start(request); }
 
