@@ -10,19 +10,22 @@
 #include "absl/status/statusor.h"
 #include "kernels/dtype.h"
 
-// The operations of one Phi rank on one device: the seam between the model (shard/phi_model) and the
-// arithmetic (kernels/cpu, kernels/cuda).
+// The operations of one Phi rank on one device: the seam between the model (shard/phi_model) and
+// the arithmetic (kernels/cpu, kernels/cuda).
 //
-// Dtypes. A backend computes in one dtype, fixed when it is made. "Operand" below means an activation in that
-// dtype, the input of a matrix product; the residual stream, products and biases are float32. Sums are float32.
+// Dtypes. A backend computes in one dtype, fixed when it is made. "Operand" below means an
+// activation in that dtype, the input of a matrix product; the residual stream, products and biases
+// are float32. Sums are float32.
 //
-// I1 (same answer). Every output of a product is one sum over the inputs in one fixed order, whatever the number
-// of rows; attention adds over blocks of kKvBlockTokens positions from 0 upwards. So a row's bits depend on that
-// row and its own context alone, on a given build, dtype and instruction set; the number of threads changes nothing.
+// I1 (same answer). Every output of a product is one sum over the inputs in one fixed order,
+// whatever the number of rows; attention adds over blocks of kKvBlockTokens positions from 0
+// upwards. So a row's bits depend on that row and its own context alone, on a given build, dtype
+// and instruction set; the number of threads changes nothing.
 //
-// Memory and errors. All matrices are row-major and dense unless a stride is given. Memory is allocated at start;
-// no operation allocates (I6). Operations enqueue on the device in call order and return nothing: a wrong call is
-// our bug and aborts with values, and what the device reports is returned by FinishStep().
+// Memory and errors. All matrices are row-major and dense unless a stride is given. Memory is
+// allocated at start; no operation allocates (I6). Operations enqueue on the device in call order
+// and return nothing: a wrong call is our bug and aborts with values, and what the device reports
+// is returned by FinishStep().
 //
 // Threads. One caller at a time for one backend.
 namespace phi::kernels {
@@ -61,7 +64,8 @@ struct WeightSlice {
 // Attention on one rank: its own heads only.
 struct AttentionShape {
   int num_heads = 0;
-  int num_key_value_heads = 0;  // divides num_heads; head h reads key-value head h / (num_heads / num_key_value_heads)
+  int num_key_value_heads =
+      0;  // divides num_heads; head h reads key-value head h / (num_heads / num_key_value_heads)
   int head_dim = 0;
   int rotary_dim = 0;  // even, <= head_dim; 0 = none
 
@@ -72,19 +76,20 @@ struct AttentionShape {
 
 // The rows of one sequence in a step: `num_rows` consecutive tokens of it.
 struct SequenceRows {
-  int32_t first_row = 0;       // in the step's T rows
-  int32_t num_rows = 0;        // >= 1
-  int32_t first_position = 0;  // of first_row; positions 0 .. first_position - 1 are in the KV cache already
-  int32_t first_block = 0;     // index into StepBatch::block_ids of the sequence's block 0
+  int32_t first_row = 0;  // in the step's T rows
+  int32_t num_rows = 0;   // >= 1
+  int32_t first_position =
+      0;  // of first_row; positions 0 .. first_position - 1 are in the KV cache already
+  int32_t first_block = 0;  // index into StepBatch::block_ids of the sequence's block 0
 };
 
 // One step's rows, in host memory; it must outlive the step.
 struct StepBatch {
-  std::span<const int32_t> token_ids;         // [T]
-  std::span<const int32_t> positions;         // [T], each < max_positions
-  std::span<const SequenceRows> sequences;    // cover 0 .. T-1 in order
-  std::span<const int32_t> block_ids;         // block tables of all sequences, one after the other
-  std::span<const int32_t> logits_rows;       // [R] rows whose logits are wanted, ascending
+  std::span<const int32_t> token_ids;       // [T]
+  std::span<const int32_t> positions;       // [T], each < max_positions
+  std::span<const SequenceRows> sequences;  // cover 0 .. T-1 in order
+  std::span<const int32_t> block_ids;       // block tables of all sequences, one after the other
+  std::span<const int32_t> logits_rows;     // [R] rows whose logits are wanted, ascending
 
   int64_t num_rows() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_logits_rows() const { return static_cast<int64_t>(logits_rows.size()); }
@@ -103,8 +108,8 @@ struct Operands {
   int64_t stride = 0;
 };
 
-// The KV cache of one layer on the device: num_blocks blocks of keys, then as many of values, each block
-// KvBlockBytes() / 2 bytes; the layout inside a block is the backend's own.
+// The KV cache of one layer on the device: num_blocks blocks of keys, then as many of values, each
+// block KvBlockBytes() / 2 bytes; the layout inside a block is the backend's own.
 struct KvLayer {
   std::byte* keys = nullptr;
   std::byte* values = nullptr;
@@ -125,13 +130,14 @@ class Backend {
   // Zeroed, aligned to 64 bytes at least.
   virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t bytes) = 0;
   // Rectangles must cover [rows, cols] exactly once. Converts to dtype() (round to nearest even).
-  virtual absl::StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(int64_t rows, int64_t cols,
-                                                                   std::span<const WeightSlice> slices) = 0;
+  virtual absl::StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(
+      int64_t rows, int64_t cols, std::span<const WeightSlice> slices) = 0;
   // What PackMatrix would take.
   virtual size_t PackedMatrixBytes(int64_t rows, int64_t cols) const = 0;
   // A plain [rows, cols] table in dtype(), for Embed.
   virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadTable(const WeightSlice& slice) = 0;
-  virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadFloats(std::span<const float> values) = 0;
+  virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadFloats(
+      std::span<const float> values) = 0;
   // Keys and values of one block in one layer.
   virtual size_t KvBlockBytes(const AttentionShape& shape) const = 0;
 
@@ -139,39 +145,64 @@ class Backend {
 
   virtual void BeginStep(const StepBatch& batch) = 0;
 
-  // hidden[t] = table[token_ids[t]]. table [vocab, hidden_size] in dtype(); hidden [T, hidden_size] float32.
+  // hidden[t] = table[token_ids[t]]. table [vocab, hidden_size] in dtype(); hidden [T, hidden_size]
+  // float32.
   virtual void Embed(const DeviceBuffer& table, int64_t hidden_size, float* hidden) = 0;
 
-  // out = LayerNorm(hidden): gamma * (x - mean) / sqrt(variance + epsilon) + beta. hidden [T, hidden_size].
-  virtual void LayerNorm(const float* hidden, int64_t hidden_size, const NormWeights& norm, Operands out) = 0;
+  // out = LayerNorm(hidden): gamma * (x - mean) / sqrt(variance + epsilon) + beta. hidden [T,
+  // hidden_size].
+  virtual void LayerNorm(const float* hidden,
+                         int64_t hidden_size,
+                         const NormWeights& norm,
+                         Operands out) = 0;
 
-  // hidden += partial + bias, in place; then out = LayerNorm(hidden). partial [T, hidden_size], bias [hidden_size].
-  virtual void ResidualLayerNorm(float* hidden, const float* partial, const float* bias, int64_t hidden_size,
-                                 const NormWeights& norm, Operands out) = 0;
+  // hidden += partial + bias, in place; then out = LayerNorm(hidden). partial [T, hidden_size],
+  // bias [hidden_size].
+  virtual void ResidualLayerNorm(float* hidden,
+                                 const float* partial,
+                                 const float* bias,
+                                 int64_t hidden_size,
+                                 const NormWeights& norm,
+                                 Operands out) = 0;
 
-  // y = in · W^T + bias, W [qkv_cols + mlp_cols, hidden_size]. The first qkv_cols columns go to qkv [T, qkv_cols]
-  // float32; the others go through gelu_new, 0.5 u (1 + tanh(sqrt(2/pi) (u + 0.044715 u^3))), to mlp [T, mlp_cols].
-  // Source: Hugging Face activations.py, NewGELUActivation.
-  virtual void InProjection(Operands in, const PackedMatrix& weight, const float* bias, int64_t qkv_cols, float* qkv,
+  // y = in · W^T + bias, W [qkv_cols + mlp_cols, hidden_size]. The first qkv_cols columns go to qkv
+  // [T, qkv_cols] float32; the others go through gelu_new, 0.5 u (1 + tanh(sqrt(2/pi) (u + 0.044715
+  // u^3))), to mlp [T, mlp_cols]. Source: Hugging Face activations.py, NewGELUActivation.
+  virtual void InProjection(Operands in,
+                            const PackedMatrix& weight,
+                            const float* bias,
+                            int64_t qkv_cols,
+                            float* qkv,
                             Operands mlp) = 0;
 
-  // Rotates the first rotary_dim values of each query and key head (halves i and i + rotary_dim/2 are a pair; Hugging
-  // Face modeling_phi.py, rotate_half), in place for queries; keys and values go to the cache slots of their
-  // positions. qkv [T, qkv_cols] as [queries | keys | values]. rotary [max_positions, rotary_dim] float32: the
-  // cosines of the rotary_dim/2 pairs, then their sines.
-  virtual void RotaryAndCacheWrite(const AttentionShape& shape, const float* rotary, float* qkv, KvLayer cache) = 0;
+  // Rotates the first rotary_dim values of each query and key head (halves i and i + rotary_dim/2
+  // are a pair; Hugging Face modeling_phi.py, rotate_half), in place for queries; keys and values
+  // go to the cache slots of their positions. qkv [T, qkv_cols] as [queries | keys | values].
+  // rotary [max_positions, rotary_dim] float32: the cosines of the rotary_dim/2 pairs, then their
+  // sines.
+  virtual void RotaryAndCacheWrite(const AttentionShape& shape,
+                                   const float* rotary,
+                                   float* qkv,
+                                   KvLayer cache) = 0;
 
-  // out[t] = softmax(q_t K^T / sqrt(head_dim)) V over positions 0 .. positions[t], per head. Queries are the first
-  // query_cols of qkv [T, qkv_cols]; out [T, query_cols].
-  virtual void PagedAttention(const AttentionShape& shape, const float* qkv, KvLayer cache, Operands out) = 0;
+  // out[t] = softmax(q_t K^T / sqrt(head_dim)) V over positions 0 .. positions[t], per head.
+  // Queries are the first query_cols of qkv [T, qkv_cols]; out [T, query_cols].
+  virtual void PagedAttention(const AttentionShape& shape,
+                              const float* qkv,
+                              KvLayer cache,
+                              Operands out) = 0;
 
   // partial = in · W^T, [T, W.rows] float32, without a bias: it is added once after the all-reduce.
   virtual void OutProjection(Operands in, const PackedMatrix& weight, float* partial) = 0;
 
   // logits = in[logits_rows] · W^T + bias, [R, W.rows] float32.
-  virtual void LmHead(Operands in, const PackedMatrix& weight, const float* bias, float* logits) = 0;
+  virtual void LmHead(Operands in,
+                      const PackedMatrix& weight,
+                      const float* bias,
+                      float* logits) = 0;
 
-  // Waits for all of the step; the first error that the device met, if any. The backend is lost after an error.
+  // Waits for all of the step; the first error that the device met, if any. The backend is lost
+  // after an error.
   virtual absl::Status FinishStep() = 0;
 
   // Device to host, after what was enqueued before; waits.

@@ -105,47 +105,54 @@ void UpdateSoftmax(typename Simd::Vec scores,
   Simd::Store(weights, exps);
 }
 
+// Adds block `block` of the cache to kRows rows from `first` on. outputs [kRows][padded head_dim].
+template <class Element, class Simd, int kRows>
+void AttendBlock(const AttentionArgs& args,
+                 int64_t first,
+                 int64_t block,
+                 RunningSoftmax<Simd>* softmax,
+                 float* outputs) {
+  const int64_t padded_dim = PaddedHeadDim(args.head_dim);
+  const int64_t offset = args.block_ids[block] * args.block_stride;
+  const auto* keys = reinterpret_cast<const typename Element::Storage*>(args.keys + offset);
+  const auto* values = reinterpret_cast<const typename Element::Storage*>(args.values + offset);
+  typename Simd::Vec scores[kRows];
+  BlockScores<Element, Simd, kRows>(args, args.query + first * args.query_stride, keys, scores);
+  // Positions of the block that the first row sees; each later row sees one more.
+  const int64_t first_sees = args.first_position + first + 1 - block * kAttentionBlock;
+  float weights[kRows][kAttentionBlock];
+  for (int r = 0; r < kRows; ++r) {
+    const int64_t sees = first_sees + r;
+    if (sees <= 0) continue;
+    const int visible = sees < kAttentionBlock ? static_cast<int>(sees) : kAttentionBlock;
+    float* row_outputs = outputs + r * padded_dim;
+    UpdateSoftmax<Simd>(scores[r], visible, padded_dim, softmax[r], weights[r], row_outputs);
+    if (first_sees >= kAttentionBlock) continue;
+    AddVisibleValues<Element, Simd>(values, padded_dim, weights[r], visible, row_outputs);
+  }
+  if (first_sees >= kAttentionBlock) {
+    AddValues<Element, Simd, kRows>(values, padded_dim, weights, outputs);
+  }
+}
+
 // Rows first .. first + kRows - 1.
 template <class Element, class Simd, int kRows>
 void AttendTile(const AttentionArgs& args, int64_t first, float* outputs) {
-  using Storage = typename Element::Storage;
   const int64_t padded_dim = PaddedHeadDim(args.head_dim);
   for (int64_t i = 0; i < kRows * padded_dim; ++i) outputs[i] = 0.0F;
   RunningSoftmax<Simd> softmax[kRows];
   for (int r = 0; r < kRows; ++r) softmax[r] = {-__builtin_inff(), Simd::Zero()};
-  const float* query = args.query + first * args.query_stride;
-  const int64_t first_position = args.first_position + first;
-  const int64_t last_position = first_position + kRows - 1;
+  const int64_t last_position = args.first_position + first + kRows - 1;
   for (int64_t block = 0; block * kAttentionBlock <= last_position; ++block) {
-    const int64_t offset = args.block_ids[block] * args.block_stride;
-    const auto* keys = reinterpret_cast<const Storage*>(args.keys + offset);
-    const auto* values = reinterpret_cast<const Storage*>(args.values + offset);
-    typename Simd::Vec scores[kRows];
-    BlockScores<Element, Simd, kRows>(args, query, keys, scores);
-    float weights[kRows][kAttentionBlock];
-    bool all_visible = true;
-    for (int r = 0; r < kRows; ++r) {
-      const int64_t seen = first_position + r + 1 - block * kAttentionBlock;
-      if (seen <= 0) {
-        all_visible = false;
-        continue;
-      }
-      const int visible = seen < kAttentionBlock ? static_cast<int>(seen) : kAttentionBlock;
-      float* row_outputs = outputs + r * padded_dim;
-      UpdateSoftmax<Simd>(scores[r], visible, padded_dim, softmax[r], weights[r], row_outputs);
-      // The rows before r are less far in the block, so `all_visible` is settled by row 0.
-      if (r == 0) all_visible = visible == kAttentionBlock;
-      if (!all_visible)
-        AddVisibleValues<Element, Simd>(values, padded_dim, weights[r], visible, row_outputs);
-    }
-    if (all_visible) AddValues<Element, Simd, kRows>(values, padded_dim, weights, outputs);
+    AttendBlock<Element, Simd, kRows>(args, first, block, softmax, outputs);
   }
   for (int r = 0; r < kRows; ++r) {
     const auto sum = Simd::Set(SumOfLanes<Simd>(softmax[r].sum));
-    auto* out = reinterpret_cast<Storage*>(args.out) + (first + r) * args.out_stride;
+    const float* from = outputs + r * padded_dim;
+    auto* to =
+        reinterpret_cast<typename Element::Storage*>(args.out) + (first + r) * args.out_stride;
     for (int64_t d = 0; d < args.head_dim; d += kLanes) {
-      StoreFirst<Element>(
-          out + d, Simd::Div(Simd::Load(outputs + r * padded_dim + d), sum), args.head_dim - d);
+      StoreFirst<Element>(to + d, Simd::Div(Simd::Load(from + d), sum), args.head_dim - d);
     }
   }
 }

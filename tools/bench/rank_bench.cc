@@ -53,9 +53,10 @@ void PrintGroup(const char* name, const GroupFigures& figures) {
 
 double BestReadBandwidth(int threads) {
   kernels::ThreadPool pool(threads);
+  ReadBench reads(pool, size_t{512} << 20);
   double best = 0;
-  for (const ReadVariant& variant : MeasureReads(pool, size_t{1} << 30, 3)) {
-    best = std::max(best, variant.gigabytes_per_second);
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    for (const ReadVariant& variant : ReadVariants()) best = std::max(best, reads.Measure(variant));
   }
   return best;
 }
