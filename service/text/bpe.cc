@@ -67,13 +67,18 @@ constexpr auto kMergedLater = [](const auto& a, const auto& b) {
 
 }  // namespace
 
-void Bpe::PushCandidate(uint32_t position, Scratch& scratch) const {
+bool Bpe::AppendCandidate(uint32_t position, Scratch& scratch) const {
   const Scratch::Symbol& left = scratch.symbols_[position];
-  if (left.next == kNone) return;
+  if (left.next == kNone) return false;
   const Merge* merge = FindMerge(left.id, scratch.symbols_[left.next].id);
-  if (merge == nullptr) return;
+  if (merge == nullptr) return false;
   scratch.heap_.push_back(
       {.rank = merge->rank, .position = position, .merged_id = merge->merged_id});
+  return true;
+}
+
+void Bpe::PushCandidate(uint32_t position, Scratch& scratch) const {
+  if (!AppendCandidate(position, scratch)) return;
   std::push_heap(scratch.heap_.begin(), scratch.heap_.end(), kMergedLater);
 }
 
@@ -110,7 +115,8 @@ void Bpe::Encode(std::string_view word, Scratch& scratch, std::vector<uint32_t>&
                            .next = i + 1 == size ? kNone : i + 1,
                            .merged_away = false};
   }
-  for (uint32_t i = 0; i < size; ++i) PushCandidate(i, scratch);
+  for (uint32_t i = 0; i < size; ++i) AppendCandidate(i, scratch);
+  std::make_heap(scratch.heap_.begin(), scratch.heap_.end(), kMergedLater);
   MergeAll(scratch);
   for (const Scratch::Symbol& symbol : scratch.symbols_) {
     if (!symbol.merged_away) ids.push_back(symbol.id);

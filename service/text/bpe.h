@@ -51,6 +51,9 @@ class Bpe {
   };
 
   const Merge* FindMerge(uint32_t left_id, uint32_t right_id) const;
+  // Puts the merge of the symbol at `position` with its right neighbour, if there is one, at the
+  // end of the heap's vector; the heap itself is the caller's to restore. False if there is none.
+  bool AppendCandidate(uint32_t position, Scratch& scratch) const;
   void PushCandidate(uint32_t position, Scratch& scratch) const;
   void MergeAll(Scratch& scratch) const;
 

@@ -12,6 +12,7 @@
 namespace phi::service {
 
 // A `tokenizer.json` as read: its two long tables apart, everything else as a JSON value.
+// NOLINTNEXTLINE(bugprone-exception-escape): clang-tidy 14 misreads nlohmann's noexcept move.
 struct RawTokenizerJson {
   nlohmann::json config;  // without model.vocab and model.merges
   bool has_vocab = false;
