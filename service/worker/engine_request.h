@@ -15,20 +15,23 @@ namespace phi::service {
 using SteadyTime = std::chrono::steady_clock::time_point;
 using SteadyDuration = std::chrono::steady_clock::duration;
 
-inline double Seconds(SteadyDuration duration) { return std::chrono::duration<double>(duration).count(); }
+inline double Seconds(SteadyDuration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
 
 struct EngineRequest {
   uint64_t id = 0;  // unique in the process, not 0
   std::vector<uint32_t> prompt;
-  uint32_t max_new_tokens = 0;   // >= 1; prompt and this fit the context
-  bool context_bounds = false;   // max_new_tokens is what the context leaves: ends as CONTEXT_LENGTH
+  uint32_t max_new_tokens = 0;  // >= 1; prompt and this fit the context
+  bool context_bounds = false;  // max_new_tokens is what the context leaves: ends as CONTEXT_LENGTH
   uint32_t min_new_tokens = 0;
   shard::SamplingParams sampling;  // mask_eos is the scheduler's
   std::vector<uint32_t> stop_token_ids;
   bool ignore_eos = false;
   SteadyTime arrival;
   SteadyTime time_limit_at = SteadyTime::max();
-  SteadyTime call_deadline = SteadyTime::max();  // the caller's; the engine stops a margin before it
+  SteadyTime call_deadline =
+      SteadyTime::max();  // the caller's; the engine stops a margin before it
 };
 
 enum class FinishReason : uint8_t { kEos, kStopToken, kMaxNewTokens, kContextLength, kTimeLimit };
@@ -39,7 +42,7 @@ enum class RequestStage : uint8_t { kQueued, kPrefill, kDecode };
 // Moments of one request's life; those not reached are the epoch of the clock.
 struct RequestTimes {
   SteadyTime arrival = {};
-  SteadyTime admitted = {};        // left the queue
+  SteadyTime admitted = {};  // left the queue
   SteadyTime first_token = {};
   SteadyTime previous_token = {};  // before `latest_token`
   SteadyTime latest_token = {};
@@ -57,8 +60,8 @@ struct RequestEnd {
   SteadyTime ended;
 };
 
-// Where a request's tokens go. Called by the step loop's thread, which must not wait: an implementation takes what it is
-// given and returns.
+// Where a request's tokens go. Called by the step loop's thread, which must not wait: an
+// implementation takes what it is given and returns.
 class TokenSink {
  public:
   virtual ~TokenSink() = default;

@@ -23,8 +23,11 @@ std::optional<std::vector<uint32_t>> KvBlockPool::Acquire(uint64_t owner, uint32
 void KvBlockPool::Release(uint64_t owner, std::span<const uint32_t> block_ids) {
   for (uint32_t id : block_ids) {
     PHI_CHECK(id < owners_.size(), "block %u of %zu", id, owners_.size());
-    PHI_CHECK(owner != 0 && owners_[id] == owner, "block %u belongs to %llu, not to %llu", id,
-              static_cast<unsigned long long>(owners_[id]), static_cast<unsigned long long>(owner));
+    PHI_CHECK(owner != 0 && owners_[id] == owner,
+              "block %u belongs to %llu, not to %llu",
+              id,
+              static_cast<unsigned long long>(owners_[id]),
+              static_cast<unsigned long long>(owner));
     owners_[id] = 0;
     free_.push_back(id);
   }
@@ -46,11 +49,17 @@ std::vector<std::string> KvBlockPool::CheckInvariants() const {
     if (++listed[id] == 2) violations.push_back(absl::StrFormat("block %u is free twice", id));
     if (owners_[id] != 0) violations.push_back(absl::StrFormat("block %u is free and owned", id));
   }
-  const auto owned = std::count_if(owners_.begin(), owners_.end(), [](uint64_t o) { return o != 0; });
+  const auto owned =
+      std::count_if(owners_.begin(), owners_.end(), [](uint64_t o) { return o != 0; });
   const Counts sum = counts();
   if (owned != sum.owned || sum.free + sum.cached + sum.owned != num_blocks()) {
-    violations.push_back(absl::StrFormat("%u free + %u cached + %u owned of %u blocks, %d have owners", sum.free,
-                                         sum.cached, sum.owned, num_blocks(), owned));
+    violations.push_back(
+        absl::StrFormat("%u free + %u cached + %u owned of %u blocks, %d have owners",
+                        sum.free,
+                        sum.cached,
+                        sum.owned,
+                        num_blocks(),
+                        owned));
   }
   return violations;
 }

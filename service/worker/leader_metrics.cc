@@ -78,7 +78,8 @@ void LeaderMetrics::OnEnd(const RequestEnd& end) const {
   At(duration_, LabelOf(end)).Observe(Seconds(end.ended - end.times.arrival));
   // Without those that left the queue in vain, the queue would look best when it is worst.
   if (end.stage == RequestStage::kQueued) queue_.Observe(Seconds(end.ended - end.times.arrival));
-  if (end.stage == RequestStage::kPrefill) queue_.Observe(Seconds(end.times.admitted - end.times.arrival));
+  if (end.stage == RequestStage::kPrefill)
+    queue_.Observe(Seconds(end.times.admitted - end.times.arrival));
   if (end.status.ok()) return;
   if (end.computed_tokens > 0) At(wasted_, WasteOf(end.status)).Add(end.computed_tokens);
   if (absl::IsCancelled(end.status)) At(cancelled_, end.stage).Add(1);

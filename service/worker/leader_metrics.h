@@ -40,10 +40,10 @@ class LeaderMetrics {
   Series waiting_;
   Series waiting_tokens_;
   Series kv_usage_;
-  std::array<Series, 9> duration_;  // by FinishLabel
-  std::array<Series, 4> wasted_;    // by WasteLabel
-  std::array<Series, 3> cancelled_;  // by StageLabel
-  std::array<Series, 3> kv_blocks_;  // by KvBlockLabel
+  std::array<Series, 9> duration_;     // by FinishLabel
+  std::array<Series, 4> wasted_;       // by WasteLabel
+  std::array<Series, 3> cancelled_;    // by StageLabel
+  std::array<Series, 3> kv_blocks_;    // by KvBlockLabel
   std::array<PhaseSeries, 2> phases_;  // by PhaseLabel
 };
 

@@ -8,8 +8,10 @@
 // phi-worker: the supervisor, or one of the ranks that it starts from this same program.
 int main(int argc, char** argv) {
   using namespace phi::service;
-  if (argc == 3 && argv[1] == kRankProcessArgument) return static_cast<int>(RunRankProcess(argv[2]));
+  if (argc == 3 && argv[1] == kRankProcessArgument)
+    return static_cast<int>(RunRankProcess(argv[2]));
   WorkerOptions options;
-  if (const auto exit_code = ParseWorkerFlags(argc, argv, &options)) return static_cast<int>(*exit_code);
+  if (const auto exit_code = ParseWorkerFlags(argc, argv, &options))
+    return static_cast<int>(*exit_code);
   return static_cast<int>(RunSupervisor(options));
 }

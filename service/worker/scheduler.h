@@ -14,8 +14,9 @@
 #include "shard/rank.h"
 #include "shard/step_plan.h"
 
-// Continuous batching: which tokens of which requests the next step computes. Pure: no clock, thread or socket.
-// Sources: Orca (OSDI 2022) for scheduling by step, Sarathi-Serve (OSDI 2024) for prompt chunks beside decodes.
+// Continuous batching: which tokens of which requests the next step computes. Pure: no clock,
+// thread or socket. Sources: Orca (OSDI 2022) for scheduling by step, Sarathi-Serve (OSDI 2024) for
+// prompt chunks beside decodes.
 namespace phi::service {
 
 struct SchedulerLimits {
@@ -29,7 +30,8 @@ struct SchedulerLimits {
   uint32_t max_queued_tokens = 0;  // prompt tokens
 };
 
-// Prompt tokens in one step: they bound how long a step takes, and so how long others wait for their next token.
+// Prompt tokens in one step: they bound how long a step takes, and so how long others wait for
+// their next token.
 struct ChunkLimits {
   uint32_t alone = 0;
   uint32_t beside_decodes = 0;
@@ -42,12 +44,15 @@ struct Occupancy {
   uint32_t running_requests = 0;
 };
 
-// Whether a request may join a scheduler so occupied: INVALID_ARGUMENT for one that is wrong in itself, KV_CAPACITY for one
-// that could never run, QUEUE_FULL or TOKEN_BUDGET for one that cannot now. Those that can start at once do not count as
-// queued. O(stop_token_ids + prompt).
-absl::Status CheckAdmission(const EngineRequest& request, const SchedulerLimits& limits, const Occupancy& occupancy);
+// Whether a request may join a scheduler so occupied: INVALID_ARGUMENT for one that is wrong in
+// itself, KV_CAPACITY for one that could never run, QUEUE_FULL or TOKEN_BUDGET for one that cannot
+// now. Those that can start at once do not count as queued. O(stop_token_ids + prompt).
+absl::Status CheckAdmission(const EngineRequest& request,
+                            const SchedulerLimits& limits,
+                            const Occupancy& occupancy);
 
-// KV blocks that hold a request to its end: of prompt + max_new_tokens - 1 tokens, for the last is never an input.
+// KV blocks that hold a request to its end: of prompt + max_new_tokens - 1 tokens, for the last is
+// never an input.
 uint32_t BlocksNeeded(const EngineRequest& request);
 
 // One step, and whose it is.
@@ -66,18 +71,20 @@ struct RequestEvent {
   RequestTimes times;
 };
 
-// The waiting queue is first in, first out; a request leaves it when all KV blocks to its end are free, and keeps them, so
-// that nothing that runs is ever taken back. Every running request that can decode does so in each step; what remains of
-// the step goes to prompts, oldest first.
+// The waiting queue is first in, first out; a request leaves it when all KV blocks to its end are
+// free, and keeps them, so that nothing that runs is ever taken back. Every running request that
+// can decode does so in each step; what remains of the step goes to prompts, oldest first.
 class Scheduler {
  public:
   Scheduler(const SchedulerLimits& limits, const ChunkLimits& chunks);
 
   // CheckAdmission's error, or the request waits; `id` must be new.
   absl::Status Submit(EngineRequest request);
-  // Its end as CANCELLED, its blocks free; nothing where it has ended already. Not between Plan and Commit.
+  // Its end as CANCELLED, its blocks free; nothing where it has ended already. Not between Plan and
+  // Commit.
   std::optional<RequestEvent> Cancel(uint64_t request_id, SteadyTime now);
-  // Ends everything whose time is up: with TIME_LIMIT after the first token, as DEADLINE_IN_QUEUE before it.
+  // Ends everything whose time is up: with TIME_LIMIT after the first token, as DEADLINE_IN_QUEUE
+  // before it.
   std::vector<RequestEvent> Expire(SteadyTime now);
   // Ends all that wait, or all there is, with `status`.
   std::vector<RequestEvent> FailWaiting(const absl::Status& status, SteadyTime now);
@@ -85,8 +92,10 @@ class Scheduler {
 
   // The next step; idle when there are no requests. Each is followed by its Commit.
   StepWork Plan(SteadyTime now);
-  // Takes the step's tokens in. INTERNAL where they do not answer the plan: the replica is lost then.
-  absl::StatusOr<std::vector<RequestEvent>> Commit(const StepWork& work, const shard::StepResult& result,
+  // Takes the step's tokens in. INTERNAL where they do not answer the plan: the replica is lost
+  // then.
+  absl::StatusOr<std::vector<RequestEvent>> Commit(const StepWork& work,
+                                                   const shard::StepResult& result,
                                                    SteadyTime now);
 
   void SetChunkLimits(const ChunkLimits& chunks);
@@ -106,9 +115,9 @@ class Scheduler {
   struct Sequence {
     EngineRequest request;
     std::vector<uint32_t> block_ids;
-    uint32_t num_computed = 0;   // tokens whose keys and values are in the cache
+    uint32_t num_computed = 0;  // tokens whose keys and values are in the cache
     uint32_t num_generated = 0;
-    uint32_t latest_token = 0;   // the next input once the prompt is computed
+    uint32_t latest_token = 0;  // the next input once the prompt is computed
     RequestTimes times;
     bool ended = false;  // to be dropped from running_
 
@@ -121,10 +130,15 @@ class Scheduler {
   shard::PlannedSequence PlanRows(const Sequence& sequence, uint32_t num_tokens) const;
   bool AdmitOldest(SteadyTime now);
   std::optional<FinishReason> FinishOf(const Sequence& sequence, uint32_t token_id) const;
-  void TakeToken(Sequence& sequence, const shard::SampledToken& token, SteadyTime now,
+  void TakeToken(Sequence& sequence,
+                 const shard::SampledToken& token,
+                 SteadyTime now,
                  std::vector<RequestEvent>& events);
   // Frees what the sequence holds and makes its last event; the caller drops it from its list.
-  RequestEvent End(Sequence& sequence, const absl::Status& status, FinishReason reason, SteadyTime now);
+  RequestEvent End(Sequence& sequence,
+                   const absl::Status& status,
+                   FinishReason reason,
+                   SteadyTime now);
   void DropEnded();
   Sequence* FindRunning(uint64_t request_id);
 

@@ -12,7 +12,8 @@
 namespace phi::service {
 namespace {
 
-// How soon a change is told. A router that dispatches in between meets a refusal, not a wrong answer.
+// How soon a change is told. A router that dispatches in between meets a refusal, not a wrong
+// answer.
 constexpr absl::Duration kLookInterval = absl::Milliseconds(20);
 constexpr auto kTellInterval = std::chrono::milliseconds(500);
 
@@ -81,7 +82,8 @@ class StatusBoard::Watcher final : public grpc::ServerWriteReactor<Status> {
   Status message_;  // gRPC's while a write is under way
 };
 
-StatusBoard::StatusBoard(std::function<Status()> read) : read_(std::move(read)), thread_([this] { Run(); }) {}
+StatusBoard::StatusBoard(std::function<Status()> read)
+    : read_(std::move(read)), thread_([this] { Run(); }) {}
 
 StatusBoard::~StatusBoard() {
   Stop();
@@ -119,7 +121,8 @@ void StatusBoard::Run() {
   for (;;) {
     const Status status = read_();
     const auto now = std::chrono::steady_clock::now();
-    const bool tell = now - told_at >= kTellInterval || !google::protobuf::util::MessageDifferencer::Equals(status, told);
+    const bool tell = now - told_at >= kTellInterval ||
+                      !google::protobuf::util::MessageDifferencer::Equals(status, told);
     absl::MutexLock lock(&mutex_);
     if (tell) {
       told = status;

@@ -14,8 +14,9 @@
 
 namespace phi::service {
 
-// Tells every WatchStatus caller how the replica is: at once, at a change, and every 500 ms at least. One thread looks; a
-// watcher with a write under way gets the newest status after it, never a queue of old ones (I6).
+// Tells every WatchStatus caller how the replica is: at once, at a change, and every 500 ms at
+// least. One thread looks; a watcher with a write under way gets the newest status after it, never
+// a queue of old ones (I6).
 class StatusBoard {
  public:
   using Status = phi::worker::v1::ReplicaStatus;

@@ -13,8 +13,9 @@ namespace phi::service {
 namespace {
 
 constexpr auto kLeastDeadlineMargin = std::chrono::milliseconds(20);
-// Beside decodes, prompts may make a step that much longer than a decode, and at least this long: below it a
-// reader of the stream sees no difference. Source: the stall-free batches of Sarathi-Serve (OSDI 2024).
+// Beside decodes, prompts may make a step that much longer than a decode, and at least this long:
+// below it a reader of the stream sees no difference. Source: the stall-free batches of
+// Sarathi-Serve (OSDI 2024).
 constexpr double kMixedStepFactor = 4;
 constexpr double kMixedStepSeconds = 0.05;
 constexpr uint32_t kMixedChunkMin = 16;
@@ -30,7 +31,8 @@ SteadyDuration ToSteady(double seconds) {
 // How many tokens fit `seconds`, `low` to `high`.
 uint32_t TokensIn(double seconds, double seconds_per_token, uint32_t low, uint32_t high) {
   const double tokens = seconds / std::max(seconds_per_token, 1e-9);
-  return static_cast<uint32_t>(std::clamp(tokens, static_cast<double>(low), static_cast<double>(high)));
+  return static_cast<uint32_t>(
+      std::clamp(tokens, static_cast<double>(low), static_cast<double>(high)));
 }
 
 }  // namespace
@@ -42,13 +44,16 @@ bool operator==(const EngineLoad& a, const EngineLoad& b) {
          a.kv.cached == b.kv.cached && a.draining == b.draining;
 }
 
-StepLoop::StepLoop(const StepLoopOptions& options, shard::Rank* rank, Broadcast broadcast,
+StepLoop::StepLoop(const StepLoopOptions& options,
+                   shard::Rank* rank,
+                   Broadcast broadcast,
                    const LeaderMetrics* metrics)
     : options_(options),
       rank_(rank),
       broadcast_(std::move(broadcast)),
       metrics_(metrics),
-      scheduler_(options.limits, {.alone = options.limits.max_step_tokens, .beside_decodes = kMixedChunkMax}) {
+      scheduler_(options.limits,
+                 {.alone = options.limits.max_step_tokens, .beside_decodes = kMixedChunkMax}) {
   load_.kv = scheduler_.kv_counts();
   load_.deadline_margin = kLeastDeadlineMargin;
   scheduler_.SetDeadlineMargin(kLeastDeadlineMargin);
@@ -70,7 +75,8 @@ absl::StatusOr<double> StepLoop::TimeWarmUpStep(uint32_t num_tokens, uint32_t fi
   sequence.first_position = first_position;
   sequence.sample = true;
   const uint32_t end = first_position + num_tokens;
-  for (uint32_t block = 0; block * kernels::kKvBlockTokens < end; ++block) sequence.block_ids.push_back(block);
+  for (uint32_t block = 0; block * kernels::kKvBlockTokens < end; ++block)
+    sequence.block_ids.push_back(block);
   plan.sequences.push_back(std::move(sequence));
   const SteadyTime start = Now();
   PHI_RETURN_IF_ERROR(Execute(plan).status());
@@ -80,14 +86,18 @@ absl::StatusOr<double> StepLoop::TimeWarmUpStep(uint32_t num_tokens, uint32_t fi
 absl::Status StepLoop::WarmUp() {
   PHI_CHECK(!thread_.joinable(), "warm-up after Start");
   const SchedulerLimits& limits = options_.limits;
-  const uint32_t num_tokens = std::min({kWarmUpTokens, limits.max_step_tokens, limits.context_tokens - 1,
-                                        limits.num_kv_blocks * static_cast<uint32_t>(kernels::kKvBlockTokens) - 1});
+  const uint32_t num_tokens =
+      std::min({kWarmUpTokens,
+                limits.max_step_tokens,
+                limits.context_tokens - 1,
+                limits.num_kv_blocks * static_cast<uint32_t>(kernels::kKvBlockTokens) - 1});
   // The first step touches cold memory, so it is not the one that counts.
   PHI_RETURN_IF_ERROR(TimeWarmUpStep(1, 0).status());
   PHI_ASSIGN_OR_RETURN(const double prefill_seconds, TimeWarmUpStep(num_tokens, 0));
   PHI_ASSIGN_OR_RETURN(const double decode_seconds, TimeWarmUpStep(1, num_tokens));
   const double seconds_per_token = prefill_seconds / num_tokens;
-  chunks_.alone = TokensIn(Seconds(options_.stall_limit) / 4, seconds_per_token, 1, limits.max_step_tokens);
+  chunks_.alone =
+      TokensIn(Seconds(options_.stall_limit) / 4, seconds_per_token, 1, limits.max_step_tokens);
   const double mixed_seconds = std::max(kMixedStepSeconds, kMixedStepFactor * decode_seconds);
   chunks_.beside_decodes = std::min(
       chunks_.alone, TokensIn(mixed_seconds, seconds_per_token, kMixedChunkMin, kMixedChunkMax));
@@ -103,7 +113,8 @@ void StepLoop::Start() {
 
 absl::Status StepLoop::Submit(EngineRequest request, std::shared_ptr<TokenSink> sink) {
   absl::MutexLock lock(&mutex_);
-  if (inbox_.draining) return MakeError(ErrorReason::kDraining, "this replica ends and takes no new requests");
+  if (inbox_.draining)
+    return MakeError(ErrorReason::kDraining, "this replica ends and takes no new requests");
   if (closed_ || inbox_.stop) return MakeError(ErrorReason::kReplicaLost, "the replica was lost");
   Occupancy occupancy = load_.occupancy;
   occupancy.waiting_requests += static_cast<uint32_t>(inbox_.arrivals.size());
@@ -205,7 +216,8 @@ bool StepLoop::FollowDrain(const Inbox& inbox, SteadyTime now) {
     Deliver(scheduler_.FailWaiting(MakeError(ErrorReason::kDraining, "this replica ends"), now));
   }
   if (now >= inbox.drain_deadline) {
-    Deliver(scheduler_.FailAll(MakeError(ErrorReason::kDrainTimeout, "this replica had to end"), now));
+    Deliver(
+        scheduler_.FailAll(MakeError(ErrorReason::kDrainTimeout, "this replica had to end"), now));
   }
   return !scheduler_.empty();
 }
@@ -225,22 +237,27 @@ absl::Status StepLoop::RunStep() {
   const SteadyTime end = Now();
   NoteStepSeconds(Seconds(end - start));
   metrics_->OnStep(work, Seconds(end - start));
-  PHI_ASSIGN_OR_RETURN(const std::vector<RequestEvent> events, scheduler_.Commit(work, result, end));
+  PHI_ASSIGN_OR_RETURN(const std::vector<RequestEvent> events,
+                       scheduler_.Commit(work, result, end));
   Deliver(events);
   return absl::OkStatus();
 }
 
 void StepLoop::NoteStepSeconds(double seconds) {
   constexpr double kNewest = 0.25;
-  recent_step_seconds_ =
-      recent_step_seconds_ == 0 ? seconds : (1 - kNewest) * recent_step_seconds_ + kNewest * seconds;
-  scheduler_.SetDeadlineMargin(std::max<SteadyDuration>(kLeastDeadlineMargin, ToSteady(2 * recent_step_seconds_)));
+  recent_step_seconds_ = recent_step_seconds_ == 0
+                             ? seconds
+                             : (1 - kNewest) * recent_step_seconds_ + kNewest * seconds;
+  scheduler_.SetDeadlineMargin(
+      std::max<SteadyDuration>(kLeastDeadlineMargin, ToSteady(2 * recent_step_seconds_)));
 }
 
 void StepLoop::Deliver(const std::vector<RequestEvent>& events) {
   for (const RequestEvent& event : events) {
     const auto found = sinks_.find(event.request_id);
-    PHI_CHECK(found != sinks_.end(), "request %llu has no sink", static_cast<unsigned long long>(event.request_id));
+    PHI_CHECK(found != sinks_.end(),
+              "request %llu has no sink",
+              static_cast<unsigned long long>(event.request_id));
     if (event.token) {
       metrics_->OnToken(event.times);
       found->second->OnToken(*event.token);
@@ -257,7 +274,8 @@ void StepLoop::PublishLoad() {
   const Occupancy occupancy = scheduler_.occupancy();
   const KvBlockPool::Counts kv = scheduler_.kv_counts();
   metrics_->OnLoad(occupancy, kv);
-  const auto margin = std::max<SteadyDuration>(kLeastDeadlineMargin, ToSteady(2 * recent_step_seconds_));
+  const auto margin =
+      std::max<SteadyDuration>(kLeastDeadlineMargin, ToSteady(2 * recent_step_seconds_));
   absl::MutexLock lock(&mutex_);
   load_.occupancy = occupancy;
   load_.kv = kv;
@@ -272,7 +290,8 @@ void StepLoop::Close(const absl::Status& status, const absl::Status& request_sta
     inbox_.stop = true;  // Submit refuses from here on
   }
   const SteadyTime now = Now();
-  // A drained loop's last arrivals came before Drain() and are sent elsewhere like the rest of its queue.
+  // A drained loop's last arrivals came before Drain() and are sent elsewhere like the rest of its
+  // queue.
   const absl::Status end_status =
       request_status.ok() ? MakeError(ErrorReason::kDraining, "this replica ends") : request_status;
   TakeArrivals(rest, now);

@@ -37,32 +37,41 @@ struct EngineLoad {
   friend bool operator==(const EngineLoad& a, const EngineLoad& b);
 };
 
-// The leader's one thread that owns scheduling: arrivals and cancellations in, a plan to all ranks, this rank's step,
-// tokens to their sinks. It has no transport: plans leave by a function, requests come by calls.
+// The leader's one thread that owns scheduling: arrivals and cancellations in, a plan to all ranks,
+// this rank's step, tokens to their sinks. It has no transport: plans leave by a function, requests
+// come by calls.
 //
-// Threads: WarmUp and Start once, from one thread; the rest from any. Rank and sinks are called by the loop's thread only.
+// Threads: WarmUp and Start once, from one thread; the rest from any. Rank and sinks are called by
+// the loop's thread only.
 class StepLoop {
  public:
   // Sends a plan to the other ranks.
   using Broadcast = std::function<absl::Status(const shard::StepPlan&)>;
 
   // `rank` and `metrics` outlive the loop.
-  StepLoop(const StepLoopOptions& options, shard::Rank* rank, Broadcast broadcast, const LeaderMetrics* metrics);
+  StepLoop(const StepLoopOptions& options,
+           shard::Rank* rank,
+           Broadcast broadcast,
+           const LeaderMetrics* metrics);
   // Ends what is left as REPLICA_LOST.
   ~StepLoop();
 
-  // A prefill and a decode on every rank; they time the machine, from which the prompt chunks are set. Before Start.
+  // A prefill and a decode on every rank; they time the machine, from which the prompt chunks are
+  // set. Before Start.
   absl::Status WarmUp();
   void Start();
 
-  // Refused at once as CheckAdmission says, or DRAINING, or REPLICA_LOST; else the sink's OnEnd will come (I3).
-  absl::Status Submit(EngineRequest request, std::shared_ptr<TokenSink> sink) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Refused at once as CheckAdmission says, or DRAINING, or REPLICA_LOST; else the sink's OnEnd
+  // will come (I3).
+  absl::Status Submit(EngineRequest request, std::shared_ptr<TokenSink> sink)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // The request ends as CANCELLED before the next step, unless it has ended.
   void Cancel(uint64_t request_id) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Refuses new requests, ends those that wait as DRAINING, lets the running ones finish until `deadline` and ends them as
-  // DRAIN_TIMEOUT then. Wait() returns after that.
+  // Refuses new requests, ends those that wait as DRAINING, lets the running ones finish until
+  // `deadline` and ends them as DRAIN_TIMEOUT then. Wait() returns after that.
   void Drain(SteadyTime deadline) ABSL_LOCKS_EXCLUDED(mutex_);
-  // OK once drained; an error once a step failed, which loses the replica (I5). All sinks have had their OnEnd.
+  // OK once drained; an error once a step failed, which loses the replica (I5). All sinks have had
+  // their OnEnd.
   absl::Status Wait() ABSL_LOCKS_EXCLUDED(mutex_);
 
   EngineLoad load() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -73,7 +82,8 @@ class StepLoop {
     EngineRequest request;
     std::shared_ptr<TokenSink> sink;
   };
-  // What other threads left for the loop. Bounded: arrivals by CheckAdmission, cancellations by one a request.
+  // What other threads left for the loop. Bounded: arrivals by CheckAdmission, cancellations by one
+  // a request.
   struct Inbox {
     std::vector<Arrival> arrivals;
     std::vector<uint64_t> cancellations;
@@ -94,7 +104,8 @@ class StepLoop {
   void Deliver(const std::vector<RequestEvent>& events);
   void NoteStepSeconds(double seconds);
   void PublishLoad() ABSL_LOCKS_EXCLUDED(mutex_);
-  void Close(const absl::Status& status, const absl::Status& request_status) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Close(const absl::Status& status, const absl::Status& request_status)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   const StepLoopOptions options_;
   shard::Rank* const rank_;

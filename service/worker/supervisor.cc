@@ -67,7 +67,8 @@ class Health {
   HealthAnswer ready_ ABSL_GUARDED_BY(mutex_) = {false, "starting"};
 };
 
-// SIGTERM, SIGINT and SIGCHLD by descriptor. Made before any thread, which then inherit the blocked signals.
+// SIGTERM, SIGINT and SIGCHLD by descriptor. Made before any thread, which then inherit the blocked
+// signals.
 class Signals {
  public:
   Signals() {
@@ -88,7 +89,8 @@ class Signals {
     poll(&entry, 1, timeout_ms);
     int requests = 0;
     signalfd_siginfo info;
-    while (read(fd_, &info, sizeof(info)) == sizeof(info)) requests += info.ssi_signo == SIGCHLD ? 0 : 1;
+    while (read(fd_, &info, sizeof(info)) == sizeof(info))
+      requests += info.ssi_signo == SIGCHLD ? 0 : 1;
     return requests;
   }
 
@@ -99,7 +101,8 @@ class Signals {
 // Why a group's watch ended.
 struct GroupEnd {
   RestartLabel cause = RestartLabel::kRankExit;
-  ExitCode rank_code = ExitCode::kInternal;  // of the rank to blame; kInternal by a signal or a stall
+  ExitCode rank_code =
+      ExitCode::kInternal;  // of the rank to blame; kInternal by a signal or a stall
   bool served = false;
   bool drained = false;  // as asked
   int64_t served_ns = 0;
@@ -107,8 +110,16 @@ struct GroupEnd {
 
 class Supervisor {
  public:
-  Supervisor(const WorkerOptions& options, LaunchPlan plan, MetricPage* page, Health* health, Signals* signals)
-      : options_(options), plan_(std::move(plan)), metrics_(*page, plan_.spec.world_size), health_(health), signals_(signals) {
+  Supervisor(const WorkerOptions& options,
+             LaunchPlan plan,
+             MetricPage* page,
+             Health* health,
+             Signals* signals)
+      : options_(options),
+        plan_(std::move(plan)),
+        metrics_(*page, plan_.spec.world_size),
+        health_(health),
+        signals_(signals) {
     plan_.spec.metric_fd = page->fd();
   }
 
@@ -158,8 +169,9 @@ ExitCode Supervisor::Run(const std::string& listen) {
     health_->Set(true, false, absl::StrFormat("restarting, epoch %d was lost", epoch));
     metrics_.OnRestart(end.cause);
     served_ever = served_ever || end.served;
-    const bool hopeless = end.rank_code == ExitCode::kUsage || end.rank_code == ExitCode::kModelOrData ||
-                          end.rank_code == ExitCode::kCannotBind || end.rank_code == ExitCode::kOutOfMemory;
+    const bool hopeless =
+        end.rank_code == ExitCode::kUsage || end.rank_code == ExitCode::kModelOrData ||
+        end.rank_code == ExitCode::kCannotBind || end.rank_code == ExitCode::kOutOfMemory;
     if (hopeless && !served_ever) return end.rank_code;
     restarts_in_row = end.served_ns >= kHealthyNs ? 1 : restarts_in_row + 1;
     if (restarts_in_row > options_.max_restarts) return GiveUp(end);
@@ -174,7 +186,8 @@ GroupEnd Supervisor::RunGroup() {
     return {.cause = RestartLabel::kStartup};
   }
   for (int rank = 0; rank < plan_.spec.world_size; ++rank) {
-    LogInfo("rank started", {{"rank", rank}, {"pid", (*group)->pid(rank)}, {"epoch", plan_.spec.epoch}});
+    LogInfo("rank started",
+            {{"rank", rank}, {"pid", (*group)->pid(rank)}, {"epoch", plan_.spec.epoch}});
   }
   serving_since_ns_ = first_exit_ns_ = drain_until_ns_ = 0;
   awake_since_ns_ = last_tick_ns_ = MonotonicNanos();
@@ -200,7 +213,8 @@ std::optional<GroupEnd> Supervisor::Watch(RankGroup& group) {
   if (serving_since_ns_ == 0 && group.page().serving_ns != 0) NoteServing(group);
   if (auto end = CheckExits(group)) return end;
   // A second request ends at once, and so does the first one while nothing is served.
-  if (end_requests_ >= 2 || (end_requests_ == 1 && serving_since_ns_ == 0)) return GroupEnd{.drained = true};
+  if (end_requests_ >= 2 || (end_requests_ == 1 && serving_since_ns_ == 0))
+    return GroupEnd{.drained = true};
   if (drain_until_ns_ != 0 && now > drain_until_ns_) {
     LogError("the drain took too long");
     return GroupEnd{.rank_code = ExitCode::kInternal};
@@ -211,7 +225,8 @@ std::optional<GroupEnd> Supervisor::Watch(RankGroup& group) {
 void Supervisor::NoteServing(const RankGroup& group) {
   serving_since_ns_ = MonotonicNanos();
   metrics_.OnServing(group);
-  const std::string text = absl::StrFormat("listening on %s, epoch %d", plan_.spec.listen, plan_.spec.epoch);
+  const std::string text =
+      absl::StrFormat("listening on %s, epoch %d", plan_.spec.listen, plan_.spec.epoch);
   LogInfo("ready: " + text);
   if (end_requests_ == 0) health_->Set(true, true, "ready: " + text);
 }
@@ -224,12 +239,16 @@ std::optional<GroupEnd> Supervisor::CheckExits(RankGroup& group) {
   }
   if (!group.all_ended() && MonotonicNanos() - first_exit_ns_ < kLastWordsNs) return std::nullopt;
   const RankExit cause = FirstCause(group.exits());
-  if (end_requests_ > 0 && !cause.by_signal() && cause.exit_code() == 0) return GroupEnd{.drained = true};
-  const RankSnapshot snapshot = ReadSnapshot(group.page().ranks[static_cast<size_t>(cause.rank)].progress);
+  if (end_requests_ > 0 && !cause.by_signal() && cause.exit_code() == 0)
+    return GroupEnd{.drained = true};
+  const RankSnapshot snapshot =
+      ReadSnapshot(group.page().ranks[static_cast<size_t>(cause.rank)].progress);
   LogError(absl::StrFormat("rank %d %s", cause.rank, cause.what()),
-           {{"rank", cause.rank}, {"epoch", plan_.spec.epoch}, {"where", WhereItStands(snapshot, plan_.num_layers)}});
+           {{"rank", cause.rank},
+            {"epoch", plan_.spec.epoch},
+            {"where", WhereItStands(snapshot, plan_.num_layers)}});
   GroupEnd end;
-  end.cause = cause.by_signal()          ? RestartLabel::kRankSignal
+  end.cause = cause.by_signal()        ? RestartLabel::kRankSignal
               : serving_since_ns_ == 0 ? RestartLabel::kStartup
                                        : RestartLabel::kRankExit;
   if (cause.exit_code() > 0) end.rank_code = static_cast<ExitCode>(cause.exit_code());
@@ -239,14 +258,17 @@ std::optional<GroupEnd> Supervisor::CheckExits(RankGroup& group) {
 std::optional<GroupEnd> Supervisor::CheckStall(const RankGroup& group) {
   const int64_t now = MonotonicNanos();
   std::vector<RankSnapshot> snapshots;
-  bool stalled = serving_since_ns_ == 0 && now - std::max(group.spawned_ns(), awake_since_ns_) > kStartLimitNs;
+  bool stalled =
+      serving_since_ns_ == 0 && now - std::max(group.spawned_ns(), awake_since_ns_) > kStartLimitNs;
   for (int rank = 0; rank < plan_.spec.world_size; ++rank) {
     RankSnapshot snapshot = ReadSnapshot(group.page().ranks[static_cast<size_t>(rank)].progress);
-    stalled = stalled || IsStalled(snapshot, now, awake_since_ns_, plan_.spec.stall_limit_ms * 1'000'000);
+    stalled =
+        stalled || IsStalled(snapshot, now, awake_since_ns_, plan_.spec.stall_limit_ms * 1'000'000);
     snapshots.push_back(snapshot);
   }
   if (!stalled) return std::nullopt;
-  for (size_t rank = 0; rank < snapshots.size(); ++rank) snapshots[rank].stopped = group.IsStopped(static_cast<int>(rank));
+  for (size_t rank = 0; rank < snapshots.size(); ++rank)
+    snapshots[rank].stopped = group.IsStopped(static_cast<int>(rank));
   const int rank = RankToBlame(snapshots);
   const RankSnapshot& blamed = snapshots[static_cast<size_t>(rank)];
   const std::string where = WhereItStands(blamed, plan_.num_layers);
@@ -269,22 +291,26 @@ void Supervisor::FollowSignals(RankGroup& group, int requests) {
   if (drain_until_ns_ != 0 || serving_since_ns_ == 0) return;
   LogInfo("draining", {{"seconds", absl::ToDoubleSeconds(options_.drain_timeout)}});
   metrics_.OnDown();
-  drain_until_ns_ = MonotonicNanos() + absl::ToInt64Nanoseconds(options_.drain_timeout) + kDrainGraceNs;
+  drain_until_ns_ =
+      MonotonicNanos() + absl::ToInt64Nanoseconds(options_.drain_timeout) + kDrainGraceNs;
   group.AskToDrain();
 }
 
 void Supervisor::ReapChildren(RankGroup& group) {
   int wait_status = 0;
   // Any child: orphans of a rank come to this process, which is PID 1 in a container.
-  for (pid_t pid = 0; (pid = waitpid(-1, &wait_status, WNOHANG)) > 0;) group.NoteExit(pid, wait_status);
+  for (pid_t pid = 0; (pid = waitpid(-1, &wait_status, WNOHANG)) > 0;)
+    group.NoteExit(pid, wait_status);
 }
 
 bool Supervisor::WaitBackoff(int restarts_in_row) {
   const double factor = std::pow(2.0, std::min(restarts_in_row - 1, 20));
-  const auto backoff =
-      static_cast<int64_t>(std::min(static_cast<double>(kBackoffMaxNs), static_cast<double>(kBackoffMinNs) * factor));
+  const auto backoff = static_cast<int64_t>(
+      std::min(static_cast<double>(kBackoffMaxNs), static_cast<double>(kBackoffMinNs) * factor));
   const int64_t until = MonotonicNanos() + backoff;
-  LogWarning("starting the ranks again", {{"restarts_in_row", restarts_in_row}, {"in_seconds", static_cast<double>(backoff) / 1e9}});
+  LogWarning(
+      "starting the ranks again",
+      {{"restarts_in_row", restarts_in_row}, {"in_seconds", static_cast<double>(backoff) / 1e9}});
   while (MonotonicNanos() < until && end_requests_ == 0) end_requests_ += signals_->Wait(kTickMs);
   return end_requests_ == 0;
 }
@@ -300,26 +326,29 @@ ExitCode Supervisor::GiveUp(const GroupEnd& end) {
 
 void LogPlan(const LaunchPlan& plan) {
   const RankSpec& spec = plan.spec;
-  LogInfo("plan", {{"model", spec.model_dir},
-                   {"ranks", spec.world_size},
-                   {"threads_per_rank", spec.threads},
-                   {"isa", spec.isa},
-                   {"dtype", spec.dtype},
-                   {"kv_tokens", uint64_t{spec.num_kv_blocks} * kernels::kKvBlockTokens},
-                   {"max_sequences", spec.max_sequences},
-                   {"memory_bytes", plan.capacity.total_bytes()}});
+  LogInfo("plan",
+          {{"model", spec.model_dir},
+           {"ranks", spec.world_size},
+           {"threads_per_rank", spec.threads},
+           {"isa", spec.isa},
+           {"dtype", spec.dtype},
+           {"kv_tokens", uint64_t{spec.num_kv_blocks} * kernels::kKvBlockTokens},
+           {"max_sequences", spec.max_sequences},
+           {"memory_bytes", plan.capacity.total_bytes()}});
   for (size_t rank = 0; rank < plan.capacity.ranks.size(); ++rank) {
     const shard::MemoryPlan& memory = plan.capacity.ranks[rank];
-    LogInfo("memory of a rank", {{"rank", rank},
-                                 {"weights_bytes", memory.weights},
-                                 {"kv_cache_bytes", memory.kv_cache},
-                                 {"activations_bytes", memory.activations},
-                                 {"total_bytes", memory.total()}});
+    LogInfo("memory of a rank",
+            {{"rank", rank},
+             {"weights_bytes", memory.weights},
+             {"kv_cache_bytes", memory.kv_cache},
+             {"activations_bytes", memory.activations},
+             {"total_bytes", memory.total()}});
   }
   if (!plan.dtype_note.empty()) LogInfo(plan.dtype_note);
 }
 
-// The soft limit is often 1024, and gRPC's listener does not come back once descriptors have run out.
+// The soft limit is often 1024, and gRPC's listener does not come back once descriptors have run
+// out.
 void RaiseFileLimit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
@@ -353,7 +382,8 @@ ExitCode RunSupervisor(const WorkerOptions& options) {
   const auto address = ProbeListenAddress(options.listen);
   if (!address.ok()) {
     const bool usage = absl::IsInvalidArgument(address.status());
-    return Fail(usage ? ExitCode::kUsage : ExitCode::kCannotBind, std::string(address.status().message()));
+    return Fail(usage ? ExitCode::kUsage : ExitCode::kCannotBind,
+                std::string(address.status().message()));
   }
   Health health;
   const auto server = MetricsServer::Start({.listen = options.metrics_listen,
@@ -363,8 +393,10 @@ ExitCode RunSupervisor(const WorkerOptions& options) {
   if (!server.ok()) return Fail(ExitCode::kCannotBind, std::string(server.status().message()));
   LogInfo(absl::StrFormat("metrics on port %d", (*server)->port()));
   if (!address->loopback) {
-    LogWarning("LISTENING BEYOND LOOPBACK WITHOUT TLS: anyone who reaches this port may use the model and read its answers",
-               {{"listen", address->text}});
+    LogWarning(
+        "LISTENING BEYOND LOOPBACK WITHOUT TLS: anyone who reaches this port may use the model and "
+        "read its answers",
+        {{"listen", address->text}});
   }
   LogPlan(plan);
   SetInfoMetrics(plan.spec, page->get());

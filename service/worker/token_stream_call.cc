@@ -14,7 +14,8 @@
 namespace phi::service {
 namespace {
 
-// Keeps a message far below what a client accepts by default, 20 log-probabilities a token included.
+// Keeps a message far below what a client accepts by default, 20 log-probabilities a token
+// included.
 constexpr size_t kTokensPerMessage = 256;
 // Longer limits are the same as none, and sums of times cannot overflow.
 constexpr auto kLongestWait = std::chrono::hours(24 * 365);
@@ -22,7 +23,8 @@ constexpr auto kLongestWait = std::chrono::hours(24 * 365);
 std::atomic<uint64_t> next_request_id{1};
 
 SteadyTime After(SteadyTime now, std::chrono::nanoseconds wait) {
-  return wait >= kLongestWait ? SteadyTime::max() : now + std::chrono::duration_cast<SteadyDuration>(wait);
+  return wait >= kLongestWait ? SteadyTime::max()
+                              : now + std::chrono::duration_cast<SteadyDuration>(wait);
 }
 
 SteadyTime CallDeadline(const grpc::CallbackServerContext& context, SteadyTime now) {
@@ -34,7 +36,9 @@ SteadyTime CallDeadline(const grpc::CallbackServerContext& context, SteadyTime n
 // Text is the router's: what needs it cannot be carried out here.
 absl::Status RefuseRouterFields(const phi::v1::GenerationParameters& parameters) {
   const auto refuse = [](std::string_view field) {
-    return MakeFieldError(ErrorReason::kUnsupportedField, field, "this is the router's own; workers know tokens only");
+    return MakeFieldError(ErrorReason::kUnsupportedField,
+                          field,
+                          "this is the router's own; workers know tokens only");
   };
   if (parameters.stop_size() > 0) return refuse("parameters.stop");
   if (parameters.stop_conditions_size() > 0) return refuse("parameters.stop_conditions");
@@ -83,7 +87,9 @@ void FillSummary(const RequestEnd& end, phi::worker::v1::Summary* summary) {
   SetDuration(end.ended - times.first_token, summary->mutable_decode());
 }
 
-void FillToken(const shard::SampledToken& token, bool want_logprobs, phi::worker::v1::GeneratedToken* to) {
+void FillToken(const shard::SampledToken& token,
+               bool want_logprobs,
+               phi::worker::v1::GeneratedToken* to) {
   to->set_token_id(token.token_id);
   if (!want_logprobs) return;
   to->set_logprob(token.logprob);
@@ -97,18 +103,21 @@ void FillToken(const shard::SampledToken& token, bool want_logprobs, phi::worker
 }  // namespace
 
 absl::StatusOr<EngineRequest> ToEngineRequest(const phi::worker::v1::GenerateRequest& message,
-                                              const SchedulerLimits& limits, SteadyTime now) {
+                                              const SchedulerLimits& limits,
+                                              SteadyTime now) {
   PHI_RETURN_IF_ERROR(RefuseRouterFields(message.parameters()));
   PHI_ASSIGN_OR_RETURN(const GenerationParameters parameters,
                        ParseGenerationParameters(message.parameters(),
                                                  {.context_tokens = limits.context_tokens,
                                                   .vocabulary_tokens = limits.vocabulary_tokens}));
   if (parameters.temperature > 0 && !parameters.seed) {
-    return MakeFieldError(ErrorReason::kFieldOutOfRange, "parameters.seed", "a router always sets it");
+    return MakeFieldError(
+        ErrorReason::kFieldOutOfRange, "parameters.seed", "a router always sets it");
   }
   EngineRequest request;
   request.prompt.assign(message.prompt_token_ids().begin(), message.prompt_token_ids().end());
-  const size_t room = limits.context_tokens - std::min<size_t>(limits.context_tokens, request.prompt.size());
+  const size_t room =
+      limits.context_tokens - std::min<size_t>(limits.context_tokens, request.prompt.size());
   if (parameters.max_new_tokens) {
     request.max_new_tokens = *parameters.max_new_tokens;
   } else {
@@ -127,11 +136,13 @@ absl::StatusOr<EngineRequest> ToEngineRequest(const phi::worker::v1::GenerateReq
 }
 
 TokenStreamCall* TokenStreamCall::Start(grpc::CallbackServerContext* context,
-                                  const phi::worker::v1::GenerateRequest& message, const SchedulerLimits& limits,
-                                  StepLoop* loop) {
+                                        const phi::worker::v1::GenerateRequest& message,
+                                        const SchedulerLimits& limits,
+                                        StepLoop* loop) {
   const uint64_t id = next_request_id.fetch_add(1, std::memory_order_relaxed);
   // make_shared cannot reach the private constructor.
-  std::shared_ptr<TokenStreamCall> call(new TokenStreamCall(id, loop, message.parameters().has_logprobs()));
+  std::shared_ptr<TokenStreamCall> call(
+      new TokenStreamCall(id, loop, message.parameters().has_logprobs()));
   call->self_ = call;
   TokenStreamCall* reactor = call.get();
   const SteadyTime now = std::chrono::steady_clock::now();
@@ -142,7 +153,8 @@ TokenStreamCall* TokenStreamCall::Start(grpc::CallbackServerContext* context,
     request->call_deadline = CallDeadline(*context, now);
     status = loop->Submit(*std::move(request), std::move(call));
   }
-  if (!status.ok()) reactor->OnEnd(RequestEnd{.status = status, .times = {.arrival = now}, .ended = now});
+  if (!status.ok())
+    reactor->OnEnd(RequestEnd{.status = status, .times = {.arrival = now}, .ended = now});
   return reactor;
 }
 

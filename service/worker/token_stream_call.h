@@ -17,24 +17,28 @@
 
 namespace phi::service {
 
-// A request's message as the engine takes it, with every parameter checked again and defaults filled in. Its `id` and
-// `call_deadline` stay unset. INVALID_ARGUMENT with the field's path; UNSUPPORTED_FIELD for the router's own fields.
+// A request's message as the engine takes it, with every parameter checked again and defaults
+// filled in. Its `id` and `call_deadline` stay unset. INVALID_ARGUMENT with the field's path;
+// UNSUPPORTED_FIELD for the router's own fields.
 absl::StatusOr<EngineRequest> ToEngineRequest(const phi::worker::v1::GenerateRequest& message,
-                                              const SchedulerLimits& limits, SteadyTime now);
+                                              const SchedulerLimits& limits,
+                                              SteadyTime now);
 
-// One Generate RPC: the way of its tokens from the step loop to the connection. At most one write is under way; tokens
-// that come meanwhile wait here, bounded by max_new_tokens, and are joined into the next message, so a slow reader delays
-// nobody. Finish is called exactly once, also after a cancellation.
+// One Generate RPC: the way of its tokens from the step loop to the connection. At most one write
+// is under way; tokens that come meanwhile wait here, bounded by max_new_tokens, and are joined
+// into the next message, so a slow reader delays nobody. Finish is called exactly once, also after
+// a cancellation.
 //
 // Owners: itself until gRPC is done with it, and the step loop until its OnEnd.
 class TokenStreamCall final : public grpc::ServerWriteReactor<phi::worker::v1::GenerateResponse>,
-                           public TokenSink,
-                           public std::enable_shared_from_this<TokenStreamCall> {
+                              public TokenSink,
+                              public std::enable_shared_from_this<TokenStreamCall> {
  public:
   // Checks and submits; the reactor that gRPC gets back. `loop` outlives it.
   static TokenStreamCall* Start(grpc::CallbackServerContext* context,
-                             const phi::worker::v1::GenerateRequest& message, const SchedulerLimits& limits,
-                             StepLoop* loop);
+                                const phi::worker::v1::GenerateRequest& message,
+                                const SchedulerLimits& limits,
+                                StepLoop* loop);
 
   // TokenSink, on the step loop's thread.
   void OnToken(shard::SampledToken token) override ABSL_LOCKS_EXCLUDED(mutex_);

@@ -18,9 +18,11 @@ std::string CheckOptions(const WorkerOptions& options) {
     return absl::StrFormat("--tensor_parallel takes 1 to %d", kMaxRanks);
   }
   if (options.threads < 0) return "--threads takes 0 or more";
-  if (options.max_sequences < 1 || options.max_sequences > 4096) return "--max_sequences takes 1 to 4096";
+  if (options.max_sequences < 1 || options.max_sequences > 4096)
+    return "--max_sequences takes 1 to 4096";
   if (options.max_step_tokens < options.max_sequences || options.max_step_tokens > 65536) {
-    return "--max_step_tokens takes max_sequences to 65536: each running request decodes one in every step";
+    return "--max_step_tokens takes max_sequences to 65536: each running request decodes one in "
+           "every step";
   }
   if (options.max_queued_requests < 1 || options.max_queued_requests > 65536) {
     return "--max_queued_requests takes 1 to 65536";
@@ -32,8 +34,12 @@ std::string CheckOptions(const WorkerOptions& options) {
 
 }  // namespace
 
-std::optional<ExitCode> ParseWorkerFlags(int argc, const char* const* argv, WorkerOptions* options) {
-  FlagParser flags(Program::kWorker, "phi-worker", "One replica of phi-serve: a supervisor and its rank processes.");
+std::optional<ExitCode> ParseWorkerFlags(int argc,
+                                         const char* const* argv,
+                                         WorkerOptions* options) {
+  FlagParser flags(Program::kWorker,
+                   "phi-worker",
+                   "One replica of phi-serve: a supervisor and its rank processes.");
   flags.Bind("listen", &options->listen);
   flags.Bind("metrics_listen", &options->metrics_listen);
   flags.Bind("model", &options->model);

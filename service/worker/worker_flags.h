@@ -31,7 +31,8 @@ struct WorkerOptions {
   std::string log_level;
 };
 
-// Nothing when the program shall go on. Errors and --help are said; what no single flag can show is checked too.
+// Nothing when the program shall go on. Errors and --help are said; what no single flag can show is
+// checked too.
 std::optional<ExitCode> ParseWorkerFlags(int argc, const char* const* argv, WorkerOptions* options);
 
 }  // namespace phi::service

@@ -10,15 +10,16 @@
 #include "kernels/backend.h"
 #include "phi/worker/v1/worker.grpc.pb.h"
 #include "service/api/generation_parameters.h"
-#include "service/worker/token_stream_call.h"
 #include "service/worker/status_board.h"
+#include "service/worker/token_stream_call.h"
 
 namespace phi::service {
 namespace {
 
 namespace proto = phi::worker::v1;
 
-// Above max_sequences and the queue: status watchers, health watchers, and calls about to be refused.
+// Above max_sequences and the queue: status watchers, health watchers, and calls about to be
+// refused.
 constexpr uint32_t kSpareStreams = 64;
 
 class WorkerService final : public proto::Worker::CallbackService {
@@ -26,12 +27,12 @@ class WorkerService final : public proto::Worker::CallbackService {
   WorkerService(const WorkerServerOptions& options, StepLoop* loop)
       : options_(options), loop_(loop), board_([this] { return ReadStatus(); }) {}
 
-  grpc::ServerWriteReactor<proto::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
-                                                              const proto::GenerateRequest* request) override {
+  grpc::ServerWriteReactor<proto::GenerateResponse>* Generate(
+      grpc::CallbackServerContext* context, const proto::GenerateRequest* request) override {
     return TokenStreamCall::Start(context, *request, options_.limits, loop_);
   }
-  grpc::ServerWriteReactor<proto::ReplicaStatus>* WatchStatus(grpc::CallbackServerContext*,
-                                                              const proto::WatchStatusRequest*) override {
+  grpc::ServerWriteReactor<proto::ReplicaStatus>* WatchStatus(
+      grpc::CallbackServerContext*, const proto::WatchStatusRequest*) override {
     return board_.AddWatcher();
   }
 
@@ -60,7 +61,8 @@ class WorkerService final : public proto::Worker::CallbackService {
     status.set_queued_requests(load.occupancy.waiting_requests);
     status.set_queued_tokens(load.occupancy.waiting_tokens);
     status.set_draining(load.draining);
-    const int64_t margin_ms = std::chrono::ceil<std::chrono::milliseconds>(load.deadline_margin).count();
+    const int64_t margin_ms =
+        std::chrono::ceil<std::chrono::milliseconds>(load.deadline_margin).count();
     status.mutable_deadline_margin()->set_seconds(margin_ms / 1000);
     status.mutable_deadline_margin()->set_nanos(static_cast<int32_t>(margin_ms % 1000) * 1'000'000);
     return status;
@@ -76,8 +78,9 @@ void SetLimits(const SchedulerLimits& limits, grpc::ServerBuilder& builder) {
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 64 << 10);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
-                             static_cast<int>(limits.max_sequences + limits.max_queued_requests + kSpareStreams));
+  builder.AddChannelArgument(
+      GRPC_ARG_MAX_CONCURRENT_STREAMS,
+      static_cast<int>(limits.max_sequences + limits.max_queued_requests + kSpareStreams));
   // Two workers on one port would share its connections without an error.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10'000);
@@ -137,8 +140,8 @@ class WorkerServerImpl final : public WorkerServer {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(const WorkerServerOptions& options,
-                                                                  StepLoop* loop) {
+absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
+    const WorkerServerOptions& options, StepLoop* loop) {
   auto server = std::make_unique<WorkerServerImpl>(options, loop);
   if (absl::Status status = server->Listen(options); !status.ok()) return status;
   return server;

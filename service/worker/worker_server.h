@@ -26,12 +26,14 @@ struct WorkerServerOptions {
   SchedulerLimits limits;
 };
 
-// The leader's gRPC server: phi.worker.v1.Worker, health (names "", "liveness", "readiness") and reflection. Its handlers
-// only check and enqueue. Limits and their reasons: DESIGN section 7.
+// The leader's gRPC server: phi.worker.v1.Worker, health (names "", "liveness", "readiness") and
+// reflection. Its handlers only check and enqueue. Limits and their reasons: DESIGN section 7.
 class WorkerServer {
  public:
-  // Listens and is SERVING. `loop` outlives the server. UNAVAILABLE naming the address when it cannot be bound.
-  static absl::StatusOr<std::unique_ptr<WorkerServer>> Start(const WorkerServerOptions& options, StepLoop* loop);
+  // Listens and is SERVING. `loop` outlives the server. UNAVAILABLE naming the address when it
+  // cannot be bound.
+  static absl::StatusOr<std::unique_ptr<WorkerServer>> Start(const WorkerServerOptions& options,
+                                                             StepLoop* loop);
   virtual ~WorkerServer() = default;
 
   virtual int port() const = 0;

@@ -20,12 +20,16 @@ struct RankSnapshot {
 
 RankSnapshot ReadSnapshot(const shard::RankProgress& progress);
 
-// Whether a rank has stood still for `limit_ns`: in a step, or idle without the plans that show that it is alive. A rank
-// that has not begun its first step is starting, which is not judged here. `awake_since_ns`: nobody is judged for time
-// in which the supervisor itself did not run.
-bool IsStalled(const RankSnapshot& snapshot, int64_t now_ns, int64_t awake_since_ns, int64_t limit_ns);
+// Whether a rank has stood still for `limit_ns`: in a step, or idle without the plans that show
+// that it is alive. A rank that has not begun its first step is starting, which is not judged here.
+// `awake_since_ns`: nobody is judged for time in which the supervisor itself did not run.
+bool IsStalled(const RankSnapshot& snapshot,
+               int64_t now_ns,
+               int64_t awake_since_ns,
+               int64_t limit_ns);
 
-// The rank furthest behind, and of equals the leader: it owed the others the next plan. A stopped one comes first.
+// The rank furthest behind, and of equals the leader: it owed the others the next plan. A stopped
+// one comes first.
 int RankToBlame(std::span<const RankSnapshot> snapshots);
 
 // "in the all-reduce of layer 3", "in the gather of the logits", "computing", "idle".

@@ -8,12 +8,14 @@
 namespace phi::service {
 namespace {
 
-// Of the free memory left beside weights and activations: the rest is for pages of the checkpoint while it is packed,
-// connections, and other processes' growth.
+// Of the free memory left beside weights and activations: the rest is for pages of the checkpoint
+// while it is packed, connections, and other processes' growth.
 constexpr double kKvShareOfFree = 0.8;
 
-std::vector<shard::MemoryPlan> PlanRanks(const CapacityRequest& request, const shard::ModelConfig& config,
-                                         const kernels::Backend& backend, const shard::RankLimits& limits) {
+std::vector<shard::MemoryPlan> PlanRanks(const CapacityRequest& request,
+                                         const shard::ModelConfig& config,
+                                         const kernels::Backend& backend,
+                                         const shard::RankLimits& limits) {
   std::vector<shard::MemoryPlan> plans;
   for (int rank = 0; rank < request.world_size; ++rank) {
     plans.push_back(shard::PlanMemory(config, backend, limits, rank, request.world_size));
@@ -22,8 +24,8 @@ std::vector<shard::MemoryPlan> PlanRanks(const CapacityRequest& request, const s
 }
 
 absl::Status TooLarge(uint64_t needed, uint64_t free) {
-  return absl::ResourceExhaustedError(
-      absl::StrFormat("the model needs %d MiB of memory and %d MiB are free", needed >> 20, free >> 20));
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "the model needs %d MiB of memory and %d MiB are free", needed >> 20, free >> 20));
 }
 
 }  // namespace
@@ -34,10 +36,13 @@ uint64_t CapacityPlan::total_bytes() const {
   return total;
 }
 
-absl::StatusOr<CapacityPlan> PlanCapacity(const CapacityRequest& request, const shard::ModelConfig& config,
+absl::StatusOr<CapacityPlan> PlanCapacity(const CapacityRequest& request,
+                                          const shard::ModelConfig& config,
                                           const kernels::Backend& backend) {
   CapacityPlan plan;
-  plan.limits = {.max_sequences = request.max_sequences, .max_step_tokens = request.max_step_tokens, .num_kv_blocks = 1};
+  plan.limits = {.max_sequences = request.max_sequences,
+                 .max_step_tokens = request.max_step_tokens,
+                 .num_kv_blocks = 1};
   plan.ranks = PlanRanks(request, config, backend, plan.limits);
   // Uneven shares: the block id is the same on all ranks, so the largest share decides.
   uint64_t block_bytes = 1;
@@ -55,18 +60,21 @@ absl::StatusOr<CapacityPlan> PlanCapacity(const CapacityRequest& request, const 
   if (request.kv_cache_bytes > 0) {
     num_blocks = std::min(useful_blocks, request.kv_cache_bytes / block_bytes);
     if (num_blocks == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("--kv_cache_bytes=%d holds no block of %d bytes", request.kv_cache_bytes, block_bytes));
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "--kv_cache_bytes=%d holds no block of %d bytes", request.kv_cache_bytes, block_bytes));
     }
     const uint64_t needed = fixed_bytes + num_blocks * all_block_bytes;
     if (needed > request.free_memory_bytes) return TooLarge(needed, request.free_memory_bytes);
   } else {
     const uint64_t least = fixed_bytes + context_blocks * all_block_bytes;
     if (least > request.free_memory_bytes) return TooLarge(least, request.free_memory_bytes);
-    const double kv_bytes = kKvShareOfFree * static_cast<double>(request.free_memory_bytes - fixed_bytes);
-    num_blocks = std::clamp(static_cast<uint64_t>(kv_bytes) / all_block_bytes, context_blocks, useful_blocks);
+    const double kv_bytes =
+        kKvShareOfFree * static_cast<double>(request.free_memory_bytes - fixed_bytes);
+    num_blocks = std::clamp(
+        static_cast<uint64_t>(kv_bytes) / all_block_bytes, context_blocks, useful_blocks);
   }
-  plan.limits.num_kv_blocks = static_cast<uint32_t>(std::min<uint64_t>(num_blocks, UINT32_MAX / 64));
+  plan.limits.num_kv_blocks =
+      static_cast<uint32_t>(std::min<uint64_t>(num_blocks, UINT32_MAX / 64));
   plan.ranks = PlanRanks(request, config, backend, plan.limits);
   return plan;
 }

@@ -25,10 +25,12 @@ struct CapacityPlan {
   uint64_t total_bytes() const;
 };
 
-// The KV cache that memory allows, and no more than max_sequences whole contexts, which is all that can ever be used.
-// RESOURCE_EXHAUSTED with the bytes needed and there where not even one context fits or, for an explicit
-// kv_cache_bytes, where the plan exceeds what is free; INVALID_ARGUMENT where kv_cache_bytes holds no block.
-absl::StatusOr<CapacityPlan> PlanCapacity(const CapacityRequest& request, const shard::ModelConfig& config,
+// The KV cache that memory allows, and no more than max_sequences whole contexts, which is all that
+// can ever be used. RESOURCE_EXHAUSTED with the bytes needed and there where not even one context
+// fits or, for an explicit kv_cache_bytes, where the plan exceeds what is free; INVALID_ARGUMENT
+// where kv_cache_bytes holds no block.
+absl::StatusOr<CapacityPlan> PlanCapacity(const CapacityRequest& request,
+                                          const shard::ModelConfig& config,
                                           const kernels::Backend& backend);
 
 }  // namespace phi::service

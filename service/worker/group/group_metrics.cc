@@ -8,11 +8,14 @@
 namespace phi::service {
 namespace {
 
-double SecondsBetween(int64_t from_ns, int64_t to_ns) { return static_cast<double>(to_ns - from_ns) / 1e9; }
+double SecondsBetween(int64_t from_ns, int64_t to_ns) {
+  return static_cast<double>(to_ns - from_ns) / 1e9;
+}
 
 double UnixSeconds(int64_t monotonic_ns) {
   const auto unix_now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(unix_now).count() - SecondsBetween(monotonic_ns, MonotonicNanos());
+  return std::chrono::duration<double>(unix_now).count() -
+         SecondsBetween(monotonic_ns, MonotonicNanos());
 }
 
 }  // namespace
@@ -49,7 +52,8 @@ void GroupMetrics::OnRestart(RestartLabel cause) const {
   page_.Get(MetricId::kReplicaRestartsTotal, {cause}).Add(1);
   for (int rank = 0; rank < world_size_; ++rank) page_.Get(MetricId::kRankUp, {rank}).Set(0);
   // The leader that counted them is gone.
-  for (const MetricId id : {MetricId::kRequestsRunning, MetricId::kRequestsWaiting, MetricId::kWaitingTokens}) {
+  for (const MetricId id :
+       {MetricId::kRequestsRunning, MetricId::kRequestsWaiting, MetricId::kWaitingTokens}) {
     page_.Get(id).Set(0);
   }
 }
@@ -64,7 +68,8 @@ void GroupMetrics::OnTick(const RankGroup& group) const {
     longest = rank == 0 ? seconds : std::max(longest, seconds);
     shortest = rank == 0 ? seconds : std::min(shortest, seconds);
     const int64_t last_change = slot.progress.last_change_ns;
-    if (last_change != 0) page_.Get(MetricId::kRankLastStepTimestampSeconds, {rank}).Set(UnixSeconds(last_change));
+    if (last_change != 0)
+      page_.Get(MetricId::kRankLastStepTimestampSeconds, {rank}).Set(UnixSeconds(last_change));
   }
   page_.Get(MetricId::kRankSkewSeconds).Set(longest - shortest);
 }

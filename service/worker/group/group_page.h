@@ -17,12 +17,13 @@ struct alignas(64) RankSlot {
   shard::RankProgress progress;
   std::atomic<int64_t> started_ns{0};
   std::atomic<int64_t> connected_ns{0};
-  std::atomic<int64_t> loaded_ns{0};  // weights packed, all memory taken
+  std::atomic<int64_t> loaded_ns{0};               // weights packed, all memory taken
   std::atomic<double> step_collective_seconds{0};  // inside collectives, in the last step
 };
 
-// One group's page of shared memory: ranks write, the supervisor reads, nobody waits. Each epoch has a new one, so that a
-// rank which wakes up after its group was replaced writes where nobody looks.
+// One group's page of shared memory: ranks write, the supervisor reads, nobody waits. Each epoch
+// has a new one, so that a rank which wakes up after its group was replaced writes where nobody
+// looks.
 struct GroupPage {
   std::atomic<int64_t> serving_ns{0};  // the warm-up is done on every rank and the port is open
   std::array<RankSlot, kMaxRanks> ranks;

@@ -60,7 +60,8 @@ std::string CgroupPath(const std::string& root, const std::string& controller) {
     const size_t second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
     const std::string names = absl::StrFormat(",%s,", line.substr(first + 1, second - first - 1));
-    if (controller.empty() ? names == ",," : names.find("," + controller + ",") != std::string::npos) {
+    if (controller.empty() ? names == ",,"
+                           : names.find("," + controller + ",") != std::string::npos) {
       return line.substr(second + 1);
     }
   }
@@ -75,7 +76,8 @@ double CpuQuota(const std::string& root) {
     double period = 0;
     if (text >> allowed >> period && period > 0) quota = std::min(quota, allowed / period);
   }
-  for (const std::string& folder : FoldersUp(root + "/sys/fs/cgroup/cpu", CgroupPath(root, "cpu"))) {
+  for (const std::string& folder :
+       FoldersUp(root + "/sys/fs/cgroup/cpu", CgroupPath(root, "cpu"))) {
     const double allowed = ReadNumber(folder + "/cpu.cfs_quota_us").value_or(-1);
     const double period = ReadNumber(folder + "/cpu.cfs_period_us").value_or(0);
     if (allowed > 0 && period > 0) quota = std::min(quota, allowed / period);
@@ -86,15 +88,19 @@ double CpuQuota(const std::string& root) {
 // Page cache that is not in use gives way, so it counts as free.
 double CgroupFreeMemory(const std::string& root) {
   double free = INFINITY;
-  const auto note = [&](std::optional<double> limit, std::optional<double> used, double reclaimable) {
-    if (limit && used) free = std::min(free, *limit - std::max(0.0, *used - reclaimable));
-  };
+  const auto note =
+      [&](std::optional<double> limit, std::optional<double> used, double reclaimable) {
+        if (limit && used) free = std::min(free, *limit - std::max(0.0, *used - reclaimable));
+      };
   for (const std::string& folder : FoldersUp(root + "/sys/fs/cgroup", CgroupPath(root, ""))) {
-    note(ReadNumber(folder + "/memory.max"), ReadNumber(folder + "/memory.current"),
+    note(ReadNumber(folder + "/memory.max"),
+         ReadNumber(folder + "/memory.current"),
          ReadField(folder + "/memory.stat", "inactive_file"));
   }
-  for (const std::string& folder : FoldersUp(root + "/sys/fs/cgroup/memory", CgroupPath(root, "memory"))) {
-    note(ReadNumber(folder + "/memory.limit_in_bytes"), ReadNumber(folder + "/memory.usage_in_bytes"),
+  for (const std::string& folder :
+       FoldersUp(root + "/sys/fs/cgroup/memory", CgroupPath(root, "memory"))) {
+    note(ReadNumber(folder + "/memory.limit_in_bytes"),
+         ReadNumber(folder + "/memory.usage_in_bytes"),
          ReadField(folder + "/memory.stat", "total_inactive_file"));
   }
   return std::max(0.0, free);
@@ -106,8 +112,10 @@ HostResources ReadHostResources(const std::string& root) {
   HostResources resources;
   cpu_set_t affinity;
   CPU_ZERO(&affinity);
-  const int num_cpus = sched_getaffinity(0, sizeof(affinity), &affinity) == 0 ? CPU_COUNT(&affinity) : 1;
-  resources.num_cpus = std::max(1, static_cast<int>(std::min<double>(num_cpus, std::ceil(CpuQuota(root)))));
+  const int num_cpus =
+      sched_getaffinity(0, sizeof(affinity), &affinity) == 0 ? CPU_COUNT(&affinity) : 1;
+  resources.num_cpus =
+      std::max(1, static_cast<int>(std::min<double>(num_cpus, std::ceil(CpuQuota(root)))));
   const double available = ReadField(root + "/proc/meminfo", "MemAvailable:") * 1024;
   resources.free_memory_bytes = static_cast<uint64_t>(std::min(available, CgroupFreeMemory(root)));
   return resources;

@@ -11,7 +11,8 @@ struct HostResources {
   uint64_t free_memory_bytes = 0;  // available now, within every cgroup limit above this process
 };
 
-// Reads /proc and cgroup v2 or v1. `root` is put before each path, for tests; what cannot be read limits nothing.
+// Reads /proc and cgroup v2 or v1. `root` is put before each path, for tests; what cannot be read
+// limits nothing.
 HostResources ReadHostResources(const std::string& root = "");
 
 }  // namespace phi::service

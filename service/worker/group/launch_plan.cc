@@ -16,7 +16,9 @@ namespace {
 
 using kernels::DType;
 
-LaunchError Error(ExitCode code, const absl::Status& status) { return {code, std::string(status.message())}; }
+LaunchError Error(ExitCode code, const absl::Status& status) {
+  return {code, std::string(status.message())};
+}
 
 LaunchError ReadModel(const WorkerOptions& options, LaunchPlan* plan, shard::ModelConfig* config) {
   const auto read = shard::ReadModelConfig(options.model);
@@ -27,8 +29,10 @@ LaunchError ReadModel(const WorkerOptions& options, LaunchPlan* plan, shard::Mod
   const auto fingerprint = ModelFingerprint(options.model);
   if (!fingerprint.ok()) return Error(ExitCode::kModelOrData, fingerprint.status());
   if (tokenizer->vocab_size() > static_cast<uint32_t>(config->vocab_size)) {
-    return {ExitCode::kModelOrData, absl::StrFormat("tokenizer.json has %u tokens, config.json a vocab_size of %d",
-                                                    tokenizer->vocab_size(), config->vocab_size)};
+    return {ExitCode::kModelOrData,
+            absl::StrFormat("tokenizer.json has %u tokens, config.json a vocab_size of %d",
+                            tokenizer->vocab_size(),
+                            config->vocab_size)};
   }
   if (!tokenizer->eos_id()) return {ExitCode::kModelOrData, "tokenizer.json has no <|endoftext|>"};
   const auto partition = shard::PartitionModel(*config, 0, options.tensor_parallel);
@@ -41,7 +45,9 @@ LaunchError ReadModel(const WorkerOptions& options, LaunchPlan* plan, shard::Mod
   return {};
 }
 
-DType ChooseDType(const WorkerOptions& options, const shard::ModelConfig& config, std::string* note) {
+DType ChooseDType(const WorkerOptions& options,
+                  const shard::ModelConfig& config,
+                  std::string* note) {
   if (options.dtype == DTypeName(DType::kFloat32)) return DType::kFloat32;
   if (options.dtype == DTypeName(DType::kBFloat16)) return DType::kBFloat16;
   if (config.dtype != DType::kFloat16) return config.dtype;
@@ -67,7 +73,8 @@ void CopyFlags(const WorkerOptions& options, RankSpec* spec) {
 LaunchError MakeLaunchPlan(const WorkerOptions& options, LaunchPlan* plan) {
   CopyFlags(options, &plan->spec);
   shard::ModelConfig config;
-  if (LaunchError error = ReadModel(options, plan, &config); error.code != ExitCode::kOk) return error;
+  if (LaunchError error = ReadModel(options, plan, &config); error.code != ExitCode::kOk)
+    return error;
 
   const auto isa = kernels::ParseIsa(options.isa);
   if (!isa.ok()) return Error(ExitCode::kUsage, isa.status());
@@ -86,7 +93,8 @@ LaunchError MakeLaunchPlan(const WorkerOptions& options, LaunchPlan* plan) {
                                 .world_size = options.tensor_parallel,
                                 .kv_cache_bytes = options.kv_cache_bytes,
                                 .free_memory_bytes = host.free_memory_bytes},
-                               config, **backend);
+                               config,
+                               **backend);
   if (absl::IsInvalidArgument(capacity.status())) return Error(ExitCode::kUsage, capacity.status());
   if (!capacity.ok()) return Error(ExitCode::kOutOfMemory, capacity.status());
   plan->capacity = *std::move(capacity);

@@ -9,7 +9,8 @@
 
 namespace phi::service {
 
-// What every epoch's ranks are started with: flags, the model directory and the machine put together, once.
+// What every epoch's ranks are started with: flags, the model directory and the machine put
+// together, once.
 struct LaunchPlan {
   RankSpec spec;  // without the epoch's own: epoch, descriptors, rendezvous_dir, listen
   CapacityPlan capacity;

@@ -8,8 +8,8 @@
 
 namespace phi::service {
 
-// A rank's end of the pipe to its supervisor. End of file means that the supervisor is gone: the process ends at once, in
-// whatever it is, so that no rank is left behind. A byte asks for a drain.
+// A rank's end of the pipe to its supervisor. End of file means that the supervisor is gone: the
+// process ends at once, in whatever it is, so that no rank is left behind. A byte asks for a drain.
 class Lifeline {
  public:
   // Starts the thread that listens; it lasts as long as the process.

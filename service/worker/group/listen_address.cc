@@ -62,9 +62,11 @@ absl::StatusOr<ListenAddress> ProbeListenAddress(const std::string& host_and_por
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> infos(found, freeaddrinfo);
   const int port = BindOnce(*infos);
   if (port == 0) {
-    return absl::UnavailableError(absl::StrFormat("cannot bind %s: %s", host_and_port, std::strerror(errno)));
+    return absl::UnavailableError(
+        absl::StrFormat("cannot bind %s: %s", host_and_port, std::strerror(errno)));
   }
-  return ListenAddress{.text = absl::StrFormat("%s:%d", host, port), .loopback = IsLoopback(*infos->ai_addr)};
+  return ListenAddress{.text = absl::StrFormat("%s:%d", host, port),
+                       .loopback = IsLoopback(*infos->ai_addr)};
 }
 
 }  // namespace phi::service

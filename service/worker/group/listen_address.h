@@ -12,8 +12,9 @@ struct ListenAddress {
   bool loopback = false;
 };
 
-// Binds HOST:PORT and gives it free again: says at once when it is taken, and turns port 0 into one that every epoch then
-// uses. INVALID_ARGUMENT for what is no address, UNAVAILABLE naming the address when it cannot be bound.
+// Binds HOST:PORT and gives it free again: says at once when it is taken, and turns port 0 into one
+// that every epoch then uses. INVALID_ARGUMENT for what is no address, UNAVAILABLE naming the
+// address when it cannot be bound.
 absl::StatusOr<ListenAddress> ProbeListenAddress(const std::string& host_and_port);
 
 }  // namespace phi::service

@@ -21,7 +21,8 @@ class MeasuredCommunicator final : public shard::Communicator {
   absl::Status AllReduceSum(std::span<float> data) override {
     return Measure(all_reduce_, [&] { return communicator_->AllReduceSum(data); });
   }
-  absl::Status GatherToRoot(std::span<const float> send, std::span<const size_t> counts,
+  absl::Status GatherToRoot(std::span<const float> send,
+                            std::span<const size_t> counts,
                             std::span<float> receive) override {
     return Measure(gather_, [&] { return communicator_->GatherToRoot(send, counts, receive); });
   }
@@ -44,7 +45,10 @@ class MeasuredCommunicator final : public shard::Communicator {
 
 class MeasuredRank final : public shard::Rank {
  public:
-  MeasuredRank(std::unique_ptr<shard::Rank> rank, int rank_index, const MetricPage& page, RankSlot* slot)
+  MeasuredRank(std::unique_ptr<shard::Rank> rank,
+               int rank_index,
+               const MetricPage& page,
+               RankSlot* slot)
       : rank_(std::move(rank)),
         seconds_(page.Get(MetricId::kCollectiveSecondsTotal, {rank_index})),
         bytes_(page.Get(MetricId::kCollectiveBytesTotal, {rank_index})),
@@ -62,7 +66,9 @@ class MeasuredRank final : public shard::Rank {
   }
   const shard::ModelConfig& config() const override { return rank_->config(); }
   const shard::MemoryPlan& memory() const override { return rank_->memory(); }
-  const shard::CollectiveStats& collective_stats() const override { return rank_->collective_stats(); }
+  const shard::CollectiveStats& collective_stats() const override {
+    return rank_->collective_stats();
+  }
   std::string Description() const override { return rank_->Description(); }
 
  private:
@@ -75,13 +81,15 @@ class MeasuredRank final : public shard::Rank {
 
 }  // namespace
 
-std::unique_ptr<shard::Communicator> MakeMeasuredCommunicator(std::unique_ptr<shard::Communicator> communicator,
-                                                              const MetricPage& page) {
+std::unique_ptr<shard::Communicator> MakeMeasuredCommunicator(
+    std::unique_ptr<shard::Communicator> communicator, const MetricPage& page) {
   return std::make_unique<MeasuredCommunicator>(std::move(communicator), page);
 }
 
-std::unique_ptr<shard::Rank> MakeMeasuredRank(std::unique_ptr<shard::Rank> rank, int rank_index,
-                                              const MetricPage& page, RankSlot* slot) {
+std::unique_ptr<shard::Rank> MakeMeasuredRank(std::unique_ptr<shard::Rank> rank,
+                                              int rank_index,
+                                              const MetricPage& page,
+                                              RankSlot* slot) {
   return std::make_unique<MeasuredRank>(std::move(rank), rank_index, page, slot);
 }
 

@@ -30,8 +30,10 @@ void CloseAll(std::vector<int>& fds) {
 absl::StatusOr<std::string> MakeRendezvousDir() {
   std::error_code error;
   const std::filesystem::path base = std::filesystem::temp_directory_path(error);
-  std::string path = ((error ? std::filesystem::path("/tmp") : base) / "phi-worker-XXXXXX").string();
-  if (mkdtemp(path.data()) == nullptr) return absl::ErrnoToStatus(errno, absl::StrFormat("making %s", path));
+  std::string path =
+      ((error ? std::filesystem::path("/tmp") : base) / "phi-worker-XXXXXX").string();
+  if (mkdtemp(path.data()) == nullptr)
+    return absl::ErrnoToStatus(errno, absl::StrFormat("making %s", path));
   return path;
 }
 
@@ -41,8 +43,8 @@ class SpawnSettings {
   SpawnSettings() {
     posix_spawn_file_actions_init(&actions_);
     posix_spawnattr_init(&attributes_);
-    // The supervisor reads its signals from a descriptor; a rank starts with none blocked. Its own process group keeps a
-    // terminal's Ctrl-C with the supervisor.
+    // The supervisor reads its signals from a descriptor; a rank starts with none blocked. Its own
+    // process group keeps a terminal's Ctrl-C with the supervisor.
     sigset_t none;
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes_, &none);
@@ -79,9 +81,12 @@ std::string RankExit::what() const {
 }
 
 RankExit FirstCause(const std::vector<RankExit>& exits) {
-  const auto weight = [](const RankExit& exit) { return exit.by_signal() ? 2 : exit.exit_code() != 0 ? 1 : 0; };
-  return *std::max_element(exits.begin(), exits.end(),
-                           [&](const RankExit& a, const RankExit& b) { return weight(a) < weight(b); });
+  const auto weight = [](const RankExit& exit) {
+    return exit.by_signal() ? 2 : exit.exit_code() != 0 ? 1 : 0;
+  };
+  return *std::max_element(exits.begin(), exits.end(), [&](const RankExit& a, const RankExit& b) {
+    return weight(a) < weight(b);
+  });
 }
 
 absl::StatusOr<std::unique_ptr<RankGroup>> RankGroup::Spawn(const RankSpec& spec) {
@@ -106,7 +111,8 @@ absl::Status RankGroup::MakeChannels(int world_size) {
     lifeline_writes_.push_back(lifeline[1]);
     if (rank == 0) continue;
     int plans[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, plans) != 0) return absl::ErrnoToStatus(errno, "socketpair");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, plans) != 0)
+      return absl::ErrnoToStatus(errno, "socketpair");
     leader_plan_fds_.push_back(plans[0]);
     follower_plan_fds_.push_back(plans[1]);
   }
@@ -129,8 +135,8 @@ absl::Status RankGroup::SpawnRank(RankSpec spec) {
   std::string text = EncodeRankSpec(spec);
   char* const arguments[] = {program.data(), argument.data(), text.data(), nullptr};
   pid_t pid = 0;
-  const int error =
-      posix_spawn(&pid, "/proc/self/exe", settings.actions(), settings.attributes(), arguments, environ);
+  const int error = posix_spawn(
+      &pid, "/proc/self/exe", settings.actions(), settings.attributes(), arguments, environ);
   if (error != 0) return absl::ErrnoToStatus(error, absl::StrFormat("starting rank %d", spec.rank));
   pids_.push_back(pid);
   return absl::OkStatus();

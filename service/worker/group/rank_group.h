@@ -18,22 +18,23 @@ struct RankExit {
   int wait_status = 0;
 
   bool by_signal() const;
-  int exit_code() const;      // -1 by a signal
-  std::string what() const;   // "exited with 65", "was killed by signal 9"
+  int exit_code() const;     // -1 by a signal
+  std::string what() const;  // "exited with 65", "was killed by signal 9"
 };
 
-// Of several ranks that ended together the one to name: the others may have ended because it did. A signal weighs more
-// than an error, an error more than an orderly end.
+// Of several ranks that ended together the one to name: the others may have ended because it did. A
+// signal weighs more than an error, an error more than an orderly end.
 RankExit FirstCause(const std::vector<RankExit>& exits);
 
-// The rank processes of one epoch and what they share: socket pairs for plans, a page of memory, a folder to find each
-// other. No process is left and no descriptor open when it is gone.
+// The rank processes of one epoch and what they share: socket pairs for plans, a page of memory, a
+// folder to find each other. No process is left and no descriptor open when it is gone.
 //
-// Threads: one, the process's main thread: the kernel ends a rank when the thread that started it ends.
+// Threads: one, the process's main thread: the kernel ends a rank when the thread that started it
+// ends.
 class RankGroup {
  public:
-  // Starts spec.world_size processes of this very program; the fields that differ between ranks, and the descriptors, are
-  // filled in here. `metric_fd` stays the caller's.
+  // Starts spec.world_size processes of this very program; the fields that differ between ranks,
+  // and the descriptors, are filled in here. `metric_fd` stays the caller's.
   static absl::StatusOr<std::unique_ptr<RankGroup>> Spawn(const RankSpec& spec);
   ~RankGroup();
   RankGroup(const RankGroup&) = delete;
@@ -58,7 +59,8 @@ class RankGroup {
   int64_t spawned_ns() const { return spawned_ns_; }
 
  private:
-  explicit RankGroup(SharedGroupPage page) : page_(std::move(page)), spawned_ns_(MonotonicNanos()) {}
+  explicit RankGroup(SharedGroupPage page)
+      : page_(std::move(page)), spawned_ns_(MonotonicNanos()) {}
   absl::Status MakeChannels(int world_size);
   absl::Status SpawnRank(RankSpec spec);
   void CloseChildEnds();

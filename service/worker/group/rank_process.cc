@@ -52,7 +52,8 @@ void OnBusError(int) {
 void SetSignals() {
   // The supervisor's death is this process's, even where it could not close the lifeline.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  // A drain is asked for by the lifeline: a SIGTERM or SIGINT for the whole process group is the supervisor's to act on.
+  // A drain is asked for by the lifeline: a SIGTERM or SIGINT for the whole process group is the
+  // supervisor's to act on.
   signal(SIGTERM, SIG_IGN);
   signal(SIGINT, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);
@@ -72,22 +73,25 @@ struct RankContext {
 
 absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const RankSpec& spec) {
   PHI_ASSIGN_OR_RETURN(const kernels::Isa isa, kernels::ParseIsa(spec.isa));
-  const auto dtype = spec.dtype == kernels::DTypeName(kernels::DType::kFloat32) ? kernels::DType::kFloat32
-                                                                                : kernels::DType::kBFloat16;
+  const auto dtype = spec.dtype == kernels::DTypeName(kernels::DType::kFloat32)
+                         ? kernels::DType::kFloat32
+                         : kernels::DType::kBFloat16;
   return kernels::MakeCpuBackend({.dtype = dtype, .threads = spec.threads, .isa = isa});
 }
 
 absl::StatusOr<std::unique_ptr<shard::Communicator>> Connect(const RankSpec& spec) {
   if (spec.world_size == 1) return shard::MakeSingleRankCommunicator();
-  // Longer than the stall limit: the supervisor, who sees all ranks, shall find and name the one that hangs.
+  // Longer than the stall limit: the supervisor, who sees all ranks, shall find and name the one
+  // that hangs.
   const absl::Duration timeout = absl::Milliseconds(spec.stall_limit_ms) * 2 + absl::Seconds(5);
-  return shard::MakeGlooCommunicator(spec.rank, spec.world_size,
-                                     {.store_dir = spec.rendezvous_dir, .timeout = timeout});
+  return shard::MakeGlooCommunicator(
+      spec.rank, spec.world_size, {.store_dir = spec.rendezvous_dir, .timeout = timeout});
 }
 
 void PublishMemory(const RankContext& context) {
   const auto set = [&](MemoryLabel kind, uint64_t bytes) {
-    context.metrics->Get(MetricId::kDeviceMemoryBytes, {context.spec.rank, kind}).Set(static_cast<double>(bytes));
+    context.metrics->Get(MetricId::kDeviceMemoryBytes, {context.spec.rank, kind})
+        .Set(static_cast<double>(bytes));
   };
   const shard::MemoryPlan& memory = context.rank->memory();
   set(MemoryLabel::kWeights, memory.weights);
@@ -109,9 +113,11 @@ RankEnd LoadRank(RankContext& context) {
                                    .limits = {.max_sequences = spec.max_sequences,
                                               .max_step_tokens = spec.max_step_tokens,
                                               .num_kv_blocks = spec.num_kv_blocks}};
-  auto rank = shard::Rank::Create(options, *std::move(backend),
-                                  MakeMeasuredCommunicator(*std::move(communicator), *context.metrics),
-                                  &context.slot()->progress);
+  auto rank =
+      shard::Rank::Create(options,
+                          *std::move(backend),
+                          MakeMeasuredCommunicator(*std::move(communicator), *context.metrics),
+                          &context.slot()->progress);
   if (!rank.ok()) {
     const bool memory = absl::IsResourceExhausted(rank.status());
     return {memory ? ExitCode::kOutOfMemory : ExitCode::kModelOrData, rank.status()};
@@ -131,8 +137,10 @@ RankEnd RunFollower(RankContext& context) {
     if (absl::IsDeadlineExceeded(plan.status())) continue;
     if (absl::IsCancelled(plan.status())) return {};
     if (!plan.ok()) return {ExitCode::kInternal, plan.status()};
-    if (plan->epoch != context.spec.epoch) return {ExitCode::kInternal, absl::InternalError("a plan of another epoch")};
-    if (auto result = context.rank->Execute(*plan); !result.ok()) return {ExitCode::kInternal, result.status()};
+    if (plan->epoch != context.spec.epoch)
+      return {ExitCode::kInternal, absl::InternalError("a plan of another epoch")};
+    if (auto result = context.rank->Execute(*plan); !result.ok())
+      return {ExitCode::kInternal, result.status()};
   }
 }
 
@@ -163,10 +171,13 @@ RankEnd RunLeader(RankContext& context) {
   shard::PlanSender sender(spec.plan_fds);
   const auto stall_limit = std::chrono::milliseconds(spec.stall_limit_ms);
   StepLoop loop(
-      {.limits = LimitsOf(spec), .epoch = spec.epoch, .stall_limit = stall_limit}, context.rank.get(),
-      [&](const shard::StepPlan& plan) { return sender.Send(plan, absl::FromChrono(stall_limit)); }, &metrics);
+      {.limits = LimitsOf(spec), .epoch = spec.epoch, .stall_limit = stall_limit},
+      context.rank.get(),
+      [&](const shard::StepPlan& plan) { return sender.Send(plan, absl::FromChrono(stall_limit)); },
+      &metrics);
   // The others' load times must not count as a stalled first step. The supervisor bounds this wait.
-  while (!(*context.group)->AllLoaded(spec.world_size)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  while (!(*context.group)->AllLoaded(spec.world_size))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   if (absl::Status status = loop.WarmUp(); !status.ok()) return {ExitCode::kInternal, status};
   std::error_code ignored;  // the supervisor removes what is left
   std::filesystem::remove_all(spec.rendezvous_dir, ignored);
@@ -175,7 +186,9 @@ RankEnd RunLeader(RankContext& context) {
   auto server = WorkerServer::Start(ServerOptionsOf(spec), &loop);
   if (!server.ok()) return {ExitCode::kCannotBind, server.status()};
   (*context.group)->serving_ns = MonotonicNanos();
-  LogDebug("leader serves", {{"chunk", loop.chunk_limits().alone}, {"chunk_beside_decodes", loop.chunk_limits().beside_decodes}});
+  LogDebug("leader serves",
+           {{"chunk", loop.chunk_limits().alone},
+            {"chunk_beside_decodes", loop.chunk_limits().beside_decodes}});
   context.lifeline->OnDrain([&] {
     (*server)->SetNotReady();
     loop.Drain(std::chrono::steady_clock::now() + std::chrono::milliseconds(spec.drain_timeout_ms));
@@ -225,7 +238,8 @@ ExitCode RunRankProcess(const std::string& spec_text) {
     end = {ExitCode::kOutOfMemory, absl::ResourceExhaustedError("out of memory")};
   }
   if (!end.status.ok()) {
-    LogError("rank ends", {{"rank", context->spec.rank}, {"error", std::string(end.status.message())}});
+    LogError("rank ends",
+             {{"rank", context->spec.rank}, {"error", std::string(end.status.message())}});
   }
   return end.code;
 }

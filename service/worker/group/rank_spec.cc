@@ -6,14 +6,37 @@
 
 namespace phi::service {
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankSpec, rank, world_size, epoch, metric_fd, group_fd, lifeline_fd, plan_fds,
-                                   rendezvous_dir, listen, model_dir, fingerprint, vocabulary_tokens, eos_token_id,
-                                   context_tokens, dtype, isa, threads, max_sequences, max_step_tokens,
-                                   num_kv_blocks, max_queued_requests, max_queued_tokens, stall_limit_ms,
-                                   drain_timeout_ms, log_format, log_level)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankSpec,
+                                   rank,
+                                   world_size,
+                                   epoch,
+                                   metric_fd,
+                                   group_fd,
+                                   lifeline_fd,
+                                   plan_fds,
+                                   rendezvous_dir,
+                                   listen,
+                                   model_dir,
+                                   fingerprint,
+                                   vocabulary_tokens,
+                                   eos_token_id,
+                                   context_tokens,
+                                   dtype,
+                                   isa,
+                                   threads,
+                                   max_sequences,
+                                   max_step_tokens,
+                                   num_kv_blocks,
+                                   max_queued_requests,
+                                   max_queued_tokens,
+                                   stall_limit_ms,
+                                   drain_timeout_ms,
+                                   log_format,
+                                   log_level)
 
 std::string EncodeRankSpec(const RankSpec& spec) {
-  // A path may hold any bytes; those that are not UTF-8 cannot be said in JSON and are refused by the reader.
+  // A path may hold any bytes; those that are not UTF-8 cannot be said in JSON and are refused by
+  // the reader.
   return nlohmann::json(spec).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

@@ -9,8 +9,8 @@
 
 namespace phi::service {
 
-// Everything that one rank process is told, as the one argument of its command line: the supervisor has read and checked
-// the flags, the model's config and the machine, so that all ranks agree.
+// Everything that one rank process is told, as the one argument of its command line: the supervisor
+// has read and checked the flags, the model's config and the machine, so that all ranks agree.
 struct RankSpec {
   int rank = 0;
   int world_size = 1;

@@ -24,14 +24,16 @@ shard::ModelConfig Config() {
 class CapacityPlanTest : public testing::Test {
  protected:
   CapacityPlanTest()
-      : backend_(*kernels::MakeCpuBackend({.dtype = kernels::DType::kFloat32, .isa = kernels::Isa::kAvx2})) {}
+      : backend_(*kernels::MakeCpuBackend(
+            {.dtype = kernels::DType::kFloat32, .isa = kernels::Isa::kAvx2})) {}
   absl::StatusOr<CapacityPlan> Plan(uint64_t free_bytes, uint64_t kv_bytes = 0) {
     return PlanCapacity({.max_sequences = 4,
                          .max_step_tokens = 64,
                          .world_size = 2,
                          .kv_cache_bytes = kv_bytes,
                          .free_memory_bytes = free_bytes},
-                        Config(), *backend_);
+                        Config(),
+                        *backend_);
   }
   std::unique_ptr<kernels::Backend> backend_;
 };

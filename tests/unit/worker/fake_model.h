@@ -11,8 +11,8 @@
 
 namespace phi::service {
 
-// A model whose next token is a hash of all tokens so far, which it keeps in a paged cache as the real one does: a wrong
-// block, position or order anywhere changes every later token.
+// A model whose next token is a hash of all tokens so far, which it keeps in a paged cache as the
+// real one does: a wrong block, position or order anywhere changes every later token.
 class FakeModel {
  public:
   FakeModel(uint32_t num_blocks, uint32_t num_tokens)
@@ -24,7 +24,8 @@ class FakeModel {
     for (size_t i = 0; i < plan.sequences.size(); ++i) {
       const shard::PlannedSequence& sequence = plan.sequences[i];
       const uint32_t end = sequence.first_position + sequence.num_tokens;
-      for (uint32_t p = sequence.first_position; p < end; ++p) Slot(sequence, p) = plan.token_ids[next_input++];
+      for (uint32_t p = sequence.first_position; p < end; ++p)
+        Slot(sequence, p) = plan.token_ids[next_input++];
       if (!sequence.sample) continue;
       std::vector<uint32_t> context(end);
       for (uint32_t p = 0; p < end; ++p) context[p] = Slot(sequence, p);
@@ -33,7 +34,10 @@ class FakeModel {
       token.token_id = NextToken(context, num_tokens_);
       result.tokens.push_back(token);
     }
-    PHI_CHECK(next_input == plan.token_ids.size(), "%zu of %zu tokens", next_input, plan.token_ids.size());
+    PHI_CHECK(next_input == plan.token_ids.size(),
+              "%zu of %zu tokens",
+              next_input,
+              plan.token_ids.size());
     result.timings.seconds = 1e-3;
     return result;
   }

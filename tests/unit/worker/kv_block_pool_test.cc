@@ -45,7 +45,8 @@ TEST(KvBlockPool, CountsAddUpUnderRandomUse) {
   KvBlockPool pool(97);
   std::map<uint64_t, std::vector<uint32_t>> held;
   for (uint64_t owner = 1; owner < 3000; ++owner) {
-    if (auto blocks = pool.Acquire(owner, static_cast<uint32_t>(random() % 20))) held[owner] = *std::move(blocks);
+    if (auto blocks = pool.Acquire(owner, static_cast<uint32_t>(random() % 20)))
+      held[owner] = *std::move(blocks);
     while (held.size() > 8 || (!held.empty() && random() % 2 == 0)) {
       auto victim = std::next(held.begin(), static_cast<int64_t>(random() % held.size()));
       pool.Release(victim->first, victim->second);

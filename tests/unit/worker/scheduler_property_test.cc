@@ -8,7 +8,8 @@
 #include "service/worker/scheduler.h"
 #include "tests/unit/worker/fake_model.h"
 
-// Random arrivals, cancellations and deadlines against a model whose answers are known for each request alone.
+// Random arrivals, cancellations and deadlines against a model whose answers are known for each
+// request alone.
 namespace phi::service {
 namespace {
 
@@ -33,7 +34,9 @@ std::vector<uint32_t> AnswerAlone(const EngineRequest& request) {
     answer.push_back(token);
     context.push_back(token);
     if (token == kEos && !request.ignore_eos) break;
-    if (answer.size() > request.min_new_tokens && token % 97 == 5 && !request.stop_token_ids.empty()) break;
+    if (answer.size() > request.min_new_tokens && token % 97 == 5 &&
+        !request.stop_token_ids.empty())
+      break;
   }
   return answer;
 }
@@ -41,7 +44,10 @@ std::vector<uint32_t> AnswerAlone(const EngineRequest& request) {
 class Simulation {
  public:
   explicit Simulation(uint64_t seed)
-      : random_(seed), limits_(RandomLimits()), scheduler_(limits_, RandomChunks()), model_(limits_.num_kv_blocks, kVocabulary) {}
+      : random_(seed),
+        limits_(RandomLimits()),
+        scheduler_(limits_, RandomChunks()),
+        model_(limits_.num_kv_blocks, kVocabulary) {}
 
   void Run(int num_steps) {
     for (step_ = 0; step_ < num_steps && !testing::Test::HasFailure(); ++step_) {
@@ -50,21 +56,25 @@ class Simulation {
       if (Chance(40)) scheduler_.SetChunkLimits(chunks_ = RandomChunks());
       Step();
     }
-    // FIFO without starvation: what is left ends within the steps that its tokens take, one request after the other.
+    // FIFO without starvation: what is left ends within the steps that its tokens take, one request
+    // after the other.
     for (int i = 0; !scheduler_.empty() && !testing::Test::HasFailure(); ++i) {
       ASSERT_LT(i, 200 * 64) << "starved";
       Step();
     }
     EXPECT_EQ(scheduler_.num_submitted(), scheduler_.num_ended());
     EXPECT_EQ(scheduler_.kv_counts().free, limits_.num_kv_blocks);
-    for (const auto& [id, tracked] : requests_) EXPECT_EQ(tracked.end_count, 1) << "I3, request " << id;
+    for (const auto& [id, tracked] : requests_)
+      EXPECT_EQ(tracked.end_count, 1) << "I3, request " << id;
   }
 
   uint64_t finished() const { return finished_; }
 
  private:
   bool Chance(uint32_t one_in) { return random_() % one_in == 0; }
-  uint32_t Between(uint32_t low, uint32_t high) { return low + static_cast<uint32_t>(random_() % (high - low + 1)); }
+  uint32_t Between(uint32_t low, uint32_t high) {
+    return low + static_cast<uint32_t>(random_() % (high - low + 1));
+  }
 
   SchedulerLimits RandomLimits() {
     const uint32_t max_sequences = Between(1, 9);
@@ -88,7 +98,8 @@ class Simulation {
     request.id = ++last_id_;
     request.prompt.resize(Between(1, limits_.context_tokens - 1));
     for (uint32_t& token : request.prompt) token = Between(0, kVocabulary - 1);
-    request.max_new_tokens = Between(1, limits_.context_tokens - static_cast<uint32_t>(request.prompt.size()));
+    request.max_new_tokens =
+        Between(1, limits_.context_tokens - static_cast<uint32_t>(request.prompt.size()));
     request.min_new_tokens = Chance(3) ? Between(0, request.max_new_tokens) : 0;
     request.ignore_eos = Chance(4) || request.min_new_tokens > 0;  // the fake model does not mask
     if (Chance(3)) request.stop_token_ids = {5, 102, 199};

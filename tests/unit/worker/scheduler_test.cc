@@ -208,7 +208,8 @@ TEST_F(SchedulerTest, RefusesWhatIsWrongOrCanNeverRun) {
   EXPECT_EQ(ReasonOf(scheduler_.Submit(Request(1, 0))), ErrorReason::kEmptyPrompt);
   EXPECT_EQ(ReasonOf(scheduler_.Submit(Request(1, 128, 1))), ErrorReason::kPromptTooLong);
   EXPECT_EQ(ReasonOf(scheduler_.Submit(Request(1, 100, 29))), ErrorReason::kContextExceeded);
-  EXPECT_EQ(ReasonOf(scheduler_.Submit(Request(1, 100, 0xFFFFFFFF))), ErrorReason::kContextExceeded);
+  EXPECT_EQ(ReasonOf(scheduler_.Submit(Request(1, 100, 0xFFFFFFFF))),
+            ErrorReason::kContextExceeded);
   EngineRequest request = Request(1, 4);
   request.prompt[2] = 100;
   EXPECT_EQ(ReasonOf(scheduler_.Submit(request)), ErrorReason::kTokenIdOutOfRange);

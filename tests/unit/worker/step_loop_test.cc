@@ -44,11 +44,13 @@ class RecordingSink : public TokenSink {
   }
   RequestEnd WaitForEnd() {
     absl::MutexLock lock(&mutex_);
-    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&ended_), absl::Seconds(20))) << "never ended";
+    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&ended_), absl::Seconds(20)))
+        << "never ended";
     return end_;
   }
   void WaitForTokens(size_t count) {
-    const auto has = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return tokens_.size() >= count; };
+    const auto has = [&]()
+                         ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return tokens_.size() >= count; };
     absl::MutexLock lock(&mutex_);
     EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&has), absl::Seconds(20)));
   }
@@ -85,14 +87,20 @@ class StepLoopTest : public testing::Test {
   StepLoopTest()
       : page_(*MetricPage::Create(1)),
         metrics_(*page_),
-        rank_({.vocab_size = kVocabulary, .max_positions = 200, .num_blocks = 64, .max_sequences = 8, .max_step_tokens = 64},
+        rank_({.vocab_size = kVocabulary,
+               .max_positions = 200,
+               .num_blocks = 64,
+               .max_sequences = 8,
+               .max_step_tokens = 64},
               kVocabulary),
-        loop_({.limits = Limits(), .idle_interval = milliseconds(20)}, &rank_,
-              [this](const shard::StepPlan&) {
-                ++broadcasts_;
-                return broadcast_fails_ ? absl::UnavailableError("rank 1 is gone") : absl::OkStatus();
-              },
-              &metrics_) {}
+        loop_(
+            {.limits = Limits(), .idle_interval = milliseconds(20)},
+            &rank_,
+            [this](const shard::StepPlan&) {
+              ++broadcasts_;
+              return broadcast_fails_ ? absl::UnavailableError("rank 1 is gone") : absl::OkStatus();
+            },
+            &metrics_) {}
 
   std::shared_ptr<RecordingSink> Submit(EngineRequest request) {
     auto sink = std::make_shared<RecordingSink>();
@@ -100,7 +108,9 @@ class StepLoopTest : public testing::Test {
     EXPECT_TRUE(status.ok()) << status;
     return sink;
   }
-  double Metric(MetricId id, std::initializer_list<LabelIndex> labels = {}) { return page_->Get(id, labels).Value(); }
+  double Metric(MetricId id, std::initializer_list<LabelIndex> labels = {}) {
+    return page_->Get(id, labels).Value();
+  }
 
   std::unique_ptr<MetricPage> page_;
   LeaderMetrics metrics_;
@@ -136,8 +146,11 @@ TEST_F(StepLoopTest, IdleLoopSendsPlansAndWakesAtOnce) {
 
 TEST_F(StepLoopTest, WarmUpBoundsAStepByTheStallLimit) {
   rank_.step_us = 20'000;
-  StepLoop loop({.limits = Limits(), .stall_limit = milliseconds(40)}, &rank_,
-                [](const shard::StepPlan&) { return absl::OkStatus(); }, &metrics_);
+  StepLoop loop(
+      {.limits = Limits(), .stall_limit = milliseconds(40)},
+      &rank_,
+      [](const shard::StepPlan&) { return absl::OkStatus(); },
+      &metrics_);
   ASSERT_TRUE(loop.WarmUp().ok());
   // 32 tokens took 20 ms at least, so a quarter of 40 ms holds 16 at most.
   EXPECT_LE(loop.chunk_limits().alone, 16u);
@@ -167,7 +180,8 @@ TEST_F(StepLoopTest, RefusesAtOnceWhenFull) {
   loop_.Start();
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   for (uint64_t id = 1; id <= 16; ++id) sinks.push_back(Submit(Request(id, 4, 30)));
-  EXPECT_EQ(ReasonOf(loop_.Submit(Request(17, 4, 30), std::make_shared<RecordingSink>())), ErrorReason::kQueueFull);
+  EXPECT_EQ(ReasonOf(loop_.Submit(Request(17, 4, 30), std::make_shared<RecordingSink>())),
+            ErrorReason::kQueueFull);
   EXPECT_EQ(ReasonOf(loop_.Submit(Request(17, 199, 30), std::make_shared<RecordingSink>())),
             ErrorReason::kContextExceeded);
   for (auto& sink : sinks) EXPECT_TRUE(sink->WaitForEnd().status.ok());
@@ -211,7 +225,8 @@ TEST_F(StepLoopTest, LostStepEndsEveryRequestOnce) {
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   for (uint64_t id = 1; id <= 12; ++id) sinks.push_back(Submit(Request(id, 4, 100)));
   EXPECT_EQ(loop_.Wait().code(), absl::StatusCode::kUnavailable);
-  for (auto& sink : sinks) EXPECT_EQ(ReasonOf(sink->WaitForEnd().status), ErrorReason::kReplicaLost);
+  for (auto& sink : sinks)
+    EXPECT_EQ(ReasonOf(sink->WaitForEnd().status), ErrorReason::kReplicaLost);
   EXPECT_EQ(ReasonOf(loop_.Submit(Request(20, 4, 1), sinks[0])), ErrorReason::kReplicaLost);
   EXPECT_EQ(Metric(MetricId::kRequestsRunning), 0);
   EXPECT_EQ(Metric(MetricId::kKvUsageRatio), 0);

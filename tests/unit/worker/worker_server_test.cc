@@ -53,12 +53,24 @@ class WorkerServerTest : public testing::Test {
   WorkerServerTest()
       : page_(*MetricPage::Create(1)),
         metrics_(*page_),
-        rank_({.vocab_size = kVocabulary, .max_positions = 400, .num_blocks = 100, .max_sequences = 4, .max_step_tokens = 64},
+        rank_({.vocab_size = kVocabulary,
+               .max_positions = 400,
+               .num_blocks = 100,
+               .max_sequences = 4,
+               .max_step_tokens = 64},
               kVocabulary),
-        loop_({.limits = Limits()}, &rank_, [](const shard::StepPlan&) { return absl::OkStatus(); }, &metrics_) {
+        loop_(
+            {.limits = Limits()},
+            &rank_,
+            [](const shard::StepPlan&) { return absl::OkStatus(); },
+            &metrics_) {
     loop_.Start();
     options_ = {.listen = "127.0.0.1:0",
-                .identity = {.epoch = 7, .fingerprint = "abc", .world_size = 2, .dtype = "float32", .isa = "avx2"},
+                .identity = {.epoch = 7,
+                             .fingerprint = "abc",
+                             .world_size = 2,
+                             .dtype = "float32",
+                             .isa = "avx2"},
                 .limits = Limits()};
     auto server = WorkerServer::Start(options_, &loop_);
     EXPECT_TRUE(server.ok()) << server.status();
@@ -86,14 +98,17 @@ class WorkerServerTest : public testing::Test {
     grpc::health::v1::HealthCheckRequest request;
     request.set_service(name);
     grpc::health::v1::HealthCheckResponse response;
-    const grpc::Status status = grpc::health::v1::Health::NewStub(channel_)->Check(&context, request, &response);
+    const grpc::Status status =
+        grpc::health::v1::Health::NewStub(channel_)->Check(&context, request, &response);
     if (!status.ok()) return status.error_message();
     return grpc::health::v1::HealthCheckResponse::ServingStatus_Name(response.status());
   }
   bool WaitUntilIdle() {
     for (int i = 0; i < 1000; ++i) {
       const EngineLoad load = loop_.load();
-      if (load.occupancy.running_requests == 0 && load.occupancy.waiting_requests == 0 && load.kv.owned == 0) return true;
+      if (load.occupancy.running_requests == 0 && load.occupancy.waiting_requests == 0 &&
+          load.kv.owned == 0)
+        return true;
       std::this_thread::sleep_for(milliseconds(5));
     }
     return false;
@@ -156,17 +171,23 @@ TEST_F(WorkerServerTest, RefusesByFieldAndReason) {
     EXPECT_TRUE(absl::IsInvalidArgument(answer.status)) << answer.status;
     return std::string(ErrorReasonInfo(answer.details.reason).name) + " " + answer.details.field;
   };
-  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->add_stop("x"); }), "UNSUPPORTED_FIELD parameters.stop");
-  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->add_stop_conditions(phi::v1::STOP_CONDITION_DEDENT); }),
+  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->add_stop("x"); }),
+            "UNSUPPORTED_FIELD parameters.stop");
+  EXPECT_EQ(refused([](auto& r) {
+              r.mutable_parameters()->add_stop_conditions(phi::v1::STOP_CONDITION_DEDENT);
+            }),
             "UNSUPPORTED_FIELD parameters.stop_conditions");
   EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_truncate_prompt(3); }),
             "UNSUPPORTED_FIELD parameters.truncate_prompt");
-  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_top_p(2); }), "FIELD_OUT_OF_RANGE parameters.top_p");
-  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_temperature(1); }), "FIELD_OUT_OF_RANGE parameters.seed");
+  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_top_p(2); }),
+            "FIELD_OUT_OF_RANGE parameters.top_p");
+  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_temperature(1); }),
+            "FIELD_OUT_OF_RANGE parameters.seed");
   EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_max_new_tokens(392); }),
             "CONTEXT_EXCEEDED parameters.max_new_tokens");
   EXPECT_EQ(refused([](auto& r) { r.clear_prompt_token_ids(); }), "EMPTY_PROMPT ");
-  EXPECT_EQ(refused([](auto& r) { r.add_prompt_token_ids(kVocabulary); }), "TOKEN_ID_OUT_OF_RANGE prompt");
+  EXPECT_EQ(refused([](auto& r) { r.add_prompt_token_ids(kVocabulary); }),
+            "TOKEN_ID_OUT_OF_RANGE prompt");
   EXPECT_EQ(refused([](auto& r) {
               for (int i = 0; i < 400; ++i) r.add_prompt_token_ids(1);
             }),
@@ -187,7 +208,8 @@ TEST_F(WorkerServerTest, FullQueueIsRefusedWithRetryInfo) {
   EXPECT_EQ(answer.details.reason, ErrorReason::kQueueFull);
   EXPECT_TRUE(answer.details.retry_after.has_value());
   for (auto& context : contexts) context->TryCancel();
-  for (auto& stream : streams) EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  for (auto& stream : streams)
+    EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_TRUE(WaitUntilIdle());
 }
 
