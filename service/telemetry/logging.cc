@@ -20,7 +20,7 @@ using Json = nlohmann::ordered_json;
 // %v of a JSON line is the inside of an object, made in Log.
 constexpr std::string_view kTextPattern = "%Y-%m-%dT%H:%M:%S.%fZ %l %n[%P] %v";
 constexpr std::string_view kJsonPattern =
-    R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l","program":"%n","pid":%P,%v})";
+    R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l","program":"%n","process_id":%P,%v})";
 
 class NonblockingSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:

@@ -53,7 +53,8 @@ struct LogField {
     }
   }
 
-  std::string_view key;  // lower_snake_case
+  // lower_snake_case; not one of a line's own: time, level, program, process_id, message.
+  std::string_view key;
   Value value;           // views live until the call returns
 };
 

@@ -13,7 +13,7 @@ from random_models import make_checkpoint
 pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory is no part of the plan")
 
 # Large enough that the plan outweighs code and libraries, small enough to be made in seconds.
-SHAPE = {"preset": "tiny", "vocab_size": 8192, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 16,
+SHAPE = {"preset": "tiny", "vocab_size": 8192, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 10,
          "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 64, "max_position_embeddings": 1024,
          "dtype": "bfloat16"}  # fmt: skip
 AT_REST, AT_PEAK = 1.15, 1.3
@@ -61,7 +61,7 @@ def test_memory_keeps_to_the_plan(world_size, tmp_path, figure):
     with replica:
         loading = peak.result()
         plan = planned(replica.worker)
-        assert plan > 300e6
+        assert plan > 250e6
         load = Peak(replica.worker)
         streams = [replica.client.stream([5] * 200, max_new_tokens=20, ignore_eos=True, seed=i) for i in range(8)]
         for stream in streams:

@@ -76,7 +76,7 @@ TEST_F(LoggingTest, JsonParsesWhateverTheTextHolds) {
   EXPECT_EQ(json["message"], "line\nbreak \"quote\" \\ \x01 \xEF\xBF\xBD");
   EXPECT_EQ(json["level"], "warning");
   EXPECT_EQ(json["program"], "phi-test");
-  EXPECT_EQ(json["pid"], ::getpid());
+  EXPECT_EQ(json["process_id"], ::getpid());
   EXPECT_EQ(json["ok"], true);
   EXPECT_EQ(json["id"], "x\ty");
   EXPECT_EQ(json["n"], 3);
