@@ -59,7 +59,7 @@ run_tests() {
 }
 
 # What shares memory between threads without gRPC in it, by program; those that exist are built and run.
-tsan_programs='^(metric_page|logging|thread_pool|kv_block_pool|scheduler|scheduler_property|step_loop|collective|model_parallel)_test$'
+tsan_programs='^(metric_page|logging|kernel_thread_pool|kv_block_pool|scheduler|step_loop|plan_channel|collective|model_parallel)_test$'
 tsan_stage() {
   cmake --preset tsan >build/configure-tsan.log 2>&1 || {
     cat build/configure-tsan.log
@@ -93,8 +93,14 @@ tidy_stage() {
 }
 
 finish() {
-  local counts passed failed
+  local counts passed failed figures
   counts=$(/usr/bin/python3 tools/testing/count_cases.py "$results")
+  for figures in "$results"/*/figures.txt; do
+    if [[ -f $figures ]]; then
+      echo "== figures ($(basename "$(dirname "$figures")"))"
+      cat "$figures"
+    fi
+  done
   echo "== times"
   printf '%s\n' "${times[@]}"
   printf '%-16s %5d s\n' whole $((SECONDS - started))
