@@ -20,8 +20,8 @@ struct NormBuffers {
   kernels::NormWeights View(float epsilon) const;
 };
 
-// One layer's share of one rank (DESIGN section 4). Q, K and V are cut each by heads, W1 by MLP
-// columns.
+// One layer's share of one rank (ARCHITECTURE.md, the model on N ranks). Q, K and V are cut each by
+// heads, W1 by MLP columns.
 //   W_in  = [Wq; Wk; Wv; W1]  [local_qkv_cols + local_mlp_cols, hidden_size]
 //   W_out = [Wo | W2]         [hidden_size, local_query_cols + local_mlp_cols]
 struct LayerWeights {

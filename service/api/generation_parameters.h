@@ -23,8 +23,8 @@ struct ModelLimits {
       315'576'000'000;  // the router's --max_time_limit; else what a Duration holds
 };
 
-// One row of API section 2. `min` and `max` may depend on the model and are filled in by
-// FieldLimits().
+// One row of the parameter table of docs/api.md. `min` and `max` may depend on the model and are
+// filled in by FieldLimits().
 struct FieldLimitRow {
   std::string_view field;  // "parameters.top_p"
   double min = 0;

@@ -27,7 +27,7 @@ struct WorkerServerOptions {
 };
 
 // The leader's gRPC server: phi.worker.v1.Worker, health (names "", "liveness", "readiness") and
-// reflection. Its handlers only check and enqueue. Limits and their reasons: DESIGN section 7.
+// reflection. Its handlers only check and enqueue.
 class WorkerServer {
  public:
   // Listens and is SERVING. `loop` outlives the server. UNAVAILABLE naming the address when it

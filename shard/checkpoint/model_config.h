@@ -10,7 +10,7 @@
 namespace phi::shard {
 
 // The numbers of a Phi model: the only home of shapes. Names are config.json's own, with
-// `hidden`/`attention` dropped from the counts (STYLE: num_layers, num_heads). Shapes of tensors
+// `hidden`/`attention` dropped from the counts. Shapes of tensors
 // use num_heads * head_dim, which need not be hidden_size. Source: Hugging Face
 // configuration_phi.py, PhiConfig, and modeling_phi.py.
 struct ModelConfig {

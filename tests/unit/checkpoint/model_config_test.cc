@@ -107,8 +107,36 @@ struct RefusedConfig {
 
 void PrintTo(const RefusedConfig& config, std::ostream* out) { *out << config.message; }
 
+// Each dimension with values that are no count, or too large a one.
+std::vector<RefusedConfig> RefusedDimensions() {
+  std::vector<RefusedConfig> rows;
+  for (const char* field : {"vocab_size",
+                            "hidden_size",
+                            "intermediate_size",
+                            "num_hidden_layers",
+                            "num_attention_heads",
+                            "max_position_embeddings"}) {
+    for (const char* value : {"0",
+                              "-1",
+                              "2048.0",
+                              "1e3",
+                              "\"2048\"",
+                              "true",
+                              "null",
+                              "[1]",
+                              "2147483647",
+                              "4294967297",
+                              "99999999999999999999999",
+                              "-9223372036854775808"}) {
+      rows.push_back({With(absl::StrCat("\"", field, "\":", value)), field});
+    }
+  }
+  return rows;
+}
+
 std::vector<RefusedConfig> RefusedConfigs() {
-  std::vector<RefusedConfig> rows = {
+  std::vector<RefusedConfig> rows = RefusedDimensions();
+  const std::vector<RefusedConfig> others = {
       {"", "not valid JSON"},
       {"[]", "not a JSON object"},
       {"{\"model_type\":\"phi\"", "not valid JSON"},
@@ -155,27 +183,7 @@ std::vector<RefusedConfig> RefusedConfigs() {
       {With(R"("torch_dtype":"float64")"), "`torch_dtype`"},
       {With(R"("torch_dtype":32)"), "`torch_dtype`"},
   };
-  for (const char* field : {"vocab_size",
-                            "hidden_size",
-                            "intermediate_size",
-                            "num_hidden_layers",
-                            "num_attention_heads",
-                            "max_position_embeddings"}) {
-    for (const char* value : {"0",
-                              "-1",
-                              "2048.0",
-                              "1e3",
-                              "\"2048\"",
-                              "true",
-                              "null",
-                              "[1]",
-                              "2147483647",
-                              "4294967297",
-                              "99999999999999999999999",
-                              "-9223372036854775808"}) {
-      rows.push_back({With(absl::StrCat("\"", field, "\":", value)), field});
-    }
-  }
+  rows.insert(rows.end(), others.begin(), others.end());
   return rows;
 }
 

@@ -74,8 +74,8 @@ std::string Repeated(std::string_view text, size_t times) {
   return all;
 }
 
-// operations.md, rows 74 and 75.
-std::vector<RefusedFile> RefusedFiles() {
+// What no single tensor is to blame for.
+std::vector<RefusedFile> RefusedFraming() {
   const std::string good = R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
   return {
       {"empty file", "", "too few"},
@@ -105,6 +105,18 @@ std::vector<RefusedFile> RefusedFiles() {
       {"tensor twice",
        SafetensorsBytes(R"({"w":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"w":{}})", 0),
        "the key w comes twice"},
+      {"trailing bytes", SafetensorsBytes(good, 9), "1 bytes at its end"},
+      {"no tensors, but data", SafetensorsBytes("{}", 1), "belong to no tensor"},
+      {"offsets beyond the file", SafetensorsBytes(good, 7), "tensor w: its data reaches beyond"},
+      {"control bytes in a name",
+       SafetensorsBytes("{\"\\u001b[2J\":3}", 0),
+       "tensor \\x1b[2J: a number"},
+  };
+}
+
+// One tensor's entry.
+std::vector<RefusedFile> RefusedEntries() {
+  return {
       {"field twice",
        WithEntry(R"({"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]})"),
        "comes twice"},
@@ -159,17 +171,17 @@ std::vector<RefusedFile> RefusedFiles() {
       {"offsets of another size",
        WithEntry(R"({"dtype":"F32","shape":[2],"data_offsets":[0,4]})"),
        "span 4 bytes"},
-      {"offsets beyond the file", SafetensorsBytes(good, 7), "tensor w: its data reaches beyond"},
-      {"trailing bytes", SafetensorsBytes(good, 9), "1 bytes at its end"},
-      {"no tensors, but data", SafetensorsBytes("{}", 1), "belong to no tensor"},
       {"overlap", Pair("[0,4]", "[2,6]", 6), "tensor b: its data overlaps"},
       {"same data", Pair("[0,4]", "[0,4]", 4), "overlaps"},
       {"hole", Pair("[0,4]", "[5,9]", 9), "tensor b: there is a hole"},
       {"hole at the start", Pair("[1,5]", "[5,9]", 9), "tensor a: there is a hole"},
-      {"control bytes in a name",
-       SafetensorsBytes("{\"\\u001b[2J\":3}", 0),
-       "tensor \\x1b[2J: a number"},
   };
+}
+
+std::vector<RefusedFile> RefusedFiles() {
+  std::vector<RefusedFile> rows = RefusedFraming();
+  for (RefusedFile& row : RefusedEntries()) rows.push_back(std::move(row));
+  return rows;
 }
 
 class SafetensorsHeaderRefusalTest : public ::testing::TestWithParam<RefusedFile> {};

@@ -41,7 +41,7 @@ TEST(Philox, UniformDrawsFillTheUnitInterval) {
   EXPECT_NEAR(sum / kDraws, 0.5, 5 * std::sqrt(1.0 / 12 / kDraws));
 }
 
-// The sampler as API section 2 says it, slowly: one full sort, one list after another.
+// The sampler as docs/api.md says it, slowly: one full sort, one list after another.
 struct Candidate {
   uint32_t id;
   float logit;

@@ -103,7 +103,6 @@ TEST_F(LoggingTest, LongLinesStayWithinAPipesAtom) {
   }
 }
 
-// operations.md row 70.
 TEST_F(LoggingTest, AFullPipeDropsAndCountsAndNobodyWaits) {
   Start("text");
   constexpr int kLines = 4000;  // some 400 KB into a pipe of 64 KiB

@@ -108,7 +108,7 @@ TEST_F(MetricsServerTest, RefusesAnAddressThatIsNone) {
   }
 }
 
-// operations.md row 69: silent connections hold every thread, and yet a scrape is answered within
+// Silent connections hold every thread, and yet a scrape is answered within
 // the time-out.
 TEST_F(MetricsServerTest, SilentConnectionsDelayAScrapeByNoMoreThanTheTimeOut) {
   std::vector<int> silent;
