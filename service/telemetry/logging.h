@@ -55,7 +55,7 @@ struct LogField {
 
   // lower_snake_case; not one of a line's own: time, level, program, process_id, message.
   std::string_view key;
-  Value value;           // views live until the call returns
+  Value value;  // views live until the call returns
 };
 
 // Any thread; before StartLogging: as text at level info.
