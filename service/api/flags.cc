@@ -31,6 +31,12 @@ bool ParseNumber(std::string_view text, Number* number) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
+bool IsHostPort(std::string_view text) {
+  const size_t colon = text.rfind(':');
+  uint16_t port = 0;
+  return colon != std::string_view::npos && colon > 0 && ParseNumber(text.substr(colon + 1), &port);
+}
+
 bool ParseBool(std::string_view text, bool* value) {
   *value = text == "true" || text.empty();
   return *value || text == "false";
@@ -116,7 +122,8 @@ std::optional<ExitCode> FlagParser::Parse(int argc, const char* const* argv) {
     const auto& [row, target, choices] = bindings_[i];
     const bool known =
         choices.empty() || std::find(choices.begin(), choices.end(), texts[i]) != choices.end();
-    if (known && Assign(texts[i], target)) continue;
+    const bool has_form = row->value != "HOST:PORT" || IsHostPort(texts[i]);
+    if (known && has_form && Assign(texts[i], target)) continue;
     const std::string wanted = choices.empty() ? std::string(row->value) : Join(choices);
     return usage_error("--" + std::string(row->name) + " takes " + wanted + ", not '" + texts[i] +
                        "'");

@@ -184,6 +184,7 @@ void GenerateCall::OnReplicaMessage(const phi::worker::v1::GenerateResponse& mes
   if (over()) return;
   const OwnTime own_time(record_.own_time);
   if (message.has_summary()) replica_summary_.MergeFrom(message.summary());
+  replica_finished_ = message.finish_reason() != phi::v1::FINISH_REASON_UNSPECIFIED;
   if (!record_.first_token.has_value() && !message.tokens().empty()) {
     record_.first_token = absl::Now();
     pending_.mutable_header()->set_request_id(record_.request_id);
@@ -277,14 +278,18 @@ void GenerateCall::Abort(const absl::Status& status) {
 void GenerateCall::EndCall(const absl::Status& status) {
   if (over()) return;
   ending_ = status;
-  tokenizing_.request_stop();
-  if (replica_call_ != nullptr) replica_call_->Cancel();
+  StopUpstream();
   WriteOrFinish();
 }
 
-void GenerateCall::CutOff(const absl::Status& status) {
+void GenerateCall::StopUpstream() {
   tokenizing_.request_stop();
-  if (replica_call_ != nullptr) replica_call_->Cancel();
+  // One that has finished by itself is not cancelled: the replica would count it as such.
+  if (replica_call_ != nullptr && !replica_finished_) replica_call_->Cancel();
+}
+
+void GenerateCall::CutOff(const absl::Status& status) {
+  StopUpstream();
   FinishSink({.status = status, .last = nullptr, .tokens_emitted = std::nullopt, .cut = true});
 }
 

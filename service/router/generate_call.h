@@ -97,6 +97,7 @@ class GenerateCall final : public ReplicaCall::Listener,
   void CutOff(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteOrFinish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FinishSink(const AnswerSink::End& end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StopUpstream() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FillSummary() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool over() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return finished_ || ending_.has_value();
@@ -118,6 +119,7 @@ class GenerateCall final : public ReplicaCall::Listener,
   RequestCost cost_ ABSL_GUARDED_BY(mutex_);
   std::optional<AnswerBuilder> answer_ ABSL_GUARDED_BY(mutex_);
   ReplicaCall* replica_call_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  bool replica_finished_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<RetryLabel> retry_ ABSL_GUARDED_BY(mutex_);  // why it was sent a second time
   phi::worker::v1::Summary replica_summary_ ABSL_GUARDED_BY(mutex_);
 

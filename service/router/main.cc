@@ -1,4 +1,5 @@
 #include <google/protobuf/stubs/logging.h>
+#include <grpc/support/log.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -20,6 +21,11 @@ namespace {
 int Fail(ExitCode code, const absl::Status& status) {
   std::fprintf(stderr, "phi-router: %s\n", std::string(status.message()).c_str());
   return static_cast<int>(code);
+}
+
+// gRPC's own lines are for whoever debugs it; what matters of them comes back as a status.
+void LogGrpcLine(gpr_log_func_args* args) {
+  LogDebug("grpc", {{"text", std::string_view(args->message)}});
 }
 
 // A listener that ran out of file descriptors never accepts again in gRPC 1.51.
@@ -61,11 +67,14 @@ int Run(const RouterOptions& options) {
                     .level = options.log_level,
                     .dropped = (*metrics)->Get(MetricId::kLogDroppedTotal)});
   if (!logging.ok()) return Fail(ExitCode::kUsage, logging);
+  gpr_set_log_function(LogGrpcLine);
   auto model = LoadServedModel(options.model, options.model_name);
   if (!model.ok()) return Fail(ExitCode::kModelOrData, model.status());
   (*metrics)->SetInfo(MetricId::kBuildInfo,
                       {"phi-router", PHI_VERSION, __VERSION__, PHI_BUILD_TYPE});
   const std::string model_name = model->name;
+  // What the replicas compute with is theirs to say.
+  (*metrics)->SetInfo(MetricId::kModelInfo, {model->name, model->fingerprint, "", "", ""});
   auto server = RouterServer::Start(options.server, *std::move(model), metrics->get());
   if (!server.ok()) return Fail(ExitCode::kCannotBind, server.status());
   auto metrics_server = MetricsServer::Start(

@@ -27,9 +27,11 @@ absl::Status CheckFiles(const std::filesystem::path& dir) {
 }  // namespace
 
 absl::StatusOr<ServedModel> LoadServedModel(const std::string& model_dir, const std::string& name) {
-  // "models/phi-1/" is named phi-1.
-  const std::filesystem::path dir =
-      std::filesystem::path(model_dir + "/").lexically_normal().parent_path();
+  // "models/phi-1/" is named phi-1, and "." like the folder that it is.
+  std::error_code error;
+  const std::filesystem::path given = std::filesystem::absolute(model_dir + "/", error);
+  if (error) return absl::NotFoundError("--model: no directory " + model_dir);
+  const std::filesystem::path dir = given.lexically_normal().parent_path();
   PHI_RETURN_IF_ERROR(CheckFiles(dir));
   PHI_ASSIGN_OR_RETURN(shard::ModelConfig config, shard::ReadModelConfig(dir.string()));
   PHI_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load((dir / "tokenizer.json").string()));

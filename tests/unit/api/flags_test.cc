@@ -89,6 +89,8 @@ TEST(FlagsTest, EachErrorIsOneLineThatNamesTheFlag) {
       {{"--model=m", "--replicas=a:1", "--reflection=perhaps"}, "--reflection"},
       {{"--model=m", "--replicas=a:1", "--log_format=xml"}, "text|json"},
       {{"--model=m", "--replicas=a:1", "--no_such_flag=1"}, "--no_such_flag"},
+      {{"--model=m", "--replicas=a:1", "--listen=50051"}, "--listen"},
+      {{"--model=m", "--replicas=a:1", "--listen=a:65536"}, "--listen"},
       {{"--model=m", "--replicas=a:1", "stray"}, "stray"},
       {{"--replicas=a:1"}, "--model"},
   };
