@@ -1,12 +1,8 @@
 #include "service/worker/supervisor.h"
 
-#include <poll.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -22,6 +18,7 @@
 #include "service/telemetry/logging.h"
 #include "service/telemetry/metric_page.h"
 #include "service/telemetry/metrics_server.h"
+#include "service/worker/end_signals.h"
 #include "service/worker/group/blame.h"
 #include "service/worker/group/group_metrics.h"
 #include "service/worker/group/launch_plan.h"
@@ -67,37 +64,6 @@ class Health {
   HealthAnswer ready_ ABSL_GUARDED_BY(mutex_) = {false, "starting"};
 };
 
-// SIGTERM, SIGINT and SIGCHLD by descriptor. Made before any thread, which then inherit the blocked
-// signals.
-class Signals {
- public:
-  Signals() {
-    sigset_t set;
-    sigemptyset(&set);
-    for (int number : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&set, number);
-    sigprocmask(SIG_BLOCK, &set, nullptr);
-    signal(SIGPIPE, SIG_IGN);
-    fd_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-  }
-  ~Signals() { close(fd_); }
-  Signals(const Signals&) = delete;
-  Signals& operator=(const Signals&) = delete;
-
-  // How many requests to end came, within `timeout_ms` or at the first signal of any kind.
-  int Wait(int timeout_ms) {
-    pollfd entry{.fd = fd_, .events = POLLIN, .revents = 0};
-    poll(&entry, 1, timeout_ms);
-    int requests = 0;
-    signalfd_siginfo info;
-    while (read(fd_, &info, sizeof(info)) == sizeof(info))
-      requests += info.ssi_signo == SIGCHLD ? 0 : 1;
-    return requests;
-  }
-
- private:
-  int fd_ = -1;
-};
-
 // Why a group's watch ended.
 struct GroupEnd {
   RestartLabel cause = RestartLabel::kRankExit;
@@ -114,7 +80,7 @@ class Supervisor {
              LaunchPlan plan,
              MetricPage* page,
              Health* health,
-             Signals* signals)
+             EndSignals* signals)
       : options_(options),
         plan_(std::move(plan)),
         metrics_(*page, plan_.spec.world_size),
@@ -142,7 +108,7 @@ class Supervisor {
   LaunchPlan plan_;
   GroupMetrics metrics_;
   Health* const health_;
-  Signals* const signals_;
+  EndSignals* const signals_;
 
   int end_requests_ = 0;
   // Of the present group.
@@ -364,7 +330,7 @@ ExitCode Fail(ExitCode code, std::string_view message) {
 }  // namespace
 
 ExitCode RunSupervisor(const WorkerOptions& options) {
-  Signals signals;
+  EndSignals signals;
   RaiseFileLimit();
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   auto page = MetricPage::CreateShared(options.tensor_parallel);

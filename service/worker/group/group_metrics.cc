@@ -75,12 +75,7 @@ void GroupMetrics::OnTick(const RankGroup& group) const {
 }
 
 void SetInfoMetrics(const RankSpec& spec, MetricPage* page) {
-#ifdef NDEBUG
-  const char* const build_type = "release";
-#else
-  const char* const build_type = "debug";
-#endif
-  page->SetInfo(MetricId::kBuildInfo, {"phi-worker", PHI_VERSION, __VERSION__, build_type});
+  page->SetInfo(MetricId::kBuildInfo, {"phi-worker", PHI_VERSION, __VERSION__, PHI_BUILD_TYPE});
   const std::string name = std::filesystem::weakly_canonical(spec.model_dir).filename().string();
   page->SetInfo(MetricId::kModelInfo,
                 {name, spec.fingerprint, spec.dtype, spec.isa, std::to_string(spec.world_size)});

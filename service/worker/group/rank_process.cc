@@ -1,5 +1,6 @@
 #include "service/worker/group/rank_process.h"
 
+#include <grpc/support/log.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -47,6 +48,11 @@ void OnBusError(int) {
   if (write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1) < 0) {
   }
   _exit(static_cast<int>(ExitCode::kModelOrData));
+}
+
+// gRPC's own lines are for whoever debugs it: a port scan must not fill the log.
+void LogGrpcLine(gpr_log_func_args* args) {
+  LogDebug("grpc", {{"text", std::string_view(args->message)}});
 }
 
 void SetSignals() {
@@ -167,6 +173,7 @@ WorkerServerOptions ServerOptionsOf(const RankSpec& spec) {
 
 RankEnd RunLeader(RankContext& context) {
   const RankSpec& spec = context.spec;
+  gpr_set_log_function(LogGrpcLine);
   LeaderMetrics metrics(*context.metrics);
   shard::PlanSender sender(spec.plan_fds);
   const auto stall_limit = std::chrono::milliseconds(spec.stall_limit_ms);

@@ -20,7 +20,7 @@ const SteadyTime kStart = SteadyTime() + std::chrono::hours(1);
 
 SchedulerLimits SmallLimits() {
   return {.context_tokens = 128,
-          .vocabulary_tokens = 100,
+          .vocabulary_tokens = 200,
           .eos_token_id = kEos,
           .max_sequences = 4,
           .max_step_tokens = 32,
@@ -211,10 +211,10 @@ TEST_F(SchedulerTest, RefusesWhatIsWrongOrCanNeverRun) {
   EXPECT_EQ(ReasonOf(scheduler_.Submit(Request(1, 100, 0xFFFFFFFF))),
             ErrorReason::kContextExceeded);
   EngineRequest request = Request(1, 4);
-  request.prompt[2] = 100;
+  request.prompt[2] = 200;
   EXPECT_EQ(ReasonOf(scheduler_.Submit(request)), ErrorReason::kTokenIdOutOfRange);
   request = Request(1, 4);
-  request.stop_token_ids = {100};
+  request.stop_token_ids = {200};
   EXPECT_EQ(ReasonOf(scheduler_.Submit(request)), ErrorReason::kTokenIdOutOfRange);
 
   SchedulerLimits tight = SmallLimits();
@@ -281,7 +281,7 @@ TEST_F(SchedulerTest, ResultThatDoesNotAnswerThePlanIsAnError) {
   result.tokens[0].sequence_index = 1;
   EXPECT_FALSE(scheduler_.Commit(work_, result, now_).ok());
   result.tokens[0].sequence_index = 0;
-  result.tokens[0].token_id = 100;
+  result.tokens[0].token_id = 200;
   EXPECT_FALSE(scheduler_.Commit(work_, result, now_).ok());
 }
 
