@@ -30,8 +30,6 @@ using kernels::DType;
 constexpr int64_t kHidden = 2048;
 constexpr int64_t kMlp = 8192;
 constexpr int64_t kVocab = 51200;
-constexpr kernels::AttentionShape kHeads = {
-    .num_heads = 32, .num_key_value_heads = 32, .head_dim = 64, .rotary_dim = 32};
 constexpr int64_t kQkv = 3 * kHidden;
 constexpr int64_t kPrefillRows = 512;
 constexpr int64_t kMaxRows = 512;
