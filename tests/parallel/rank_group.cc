@@ -161,6 +161,7 @@ std::vector<std::vector<SampledToken>> Generate(RankGroup& group,
     for (const SampledToken& token : result->tokens) Append(token, *planned[token.sequence_index]);
   }
   std::vector<std::vector<SampledToken>> answers;
+  answers.reserve(sequences.size());
   for (Sequence& sequence : sequences) answers.push_back(std::move(sequence.answer));
   return answers;
 }
