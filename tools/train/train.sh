@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Makes phi-nano from nothing: environment, exercises, tokenizer, training, export, evaluation.
 # Run it again to go on after an interruption: finished parts are kept, training resumes.
-#   tools/train/train.sh [FOLDER] [MINUTES]     default: build/phi-nano, 58
+#   tools/train/train.sh [FOLDER] [MINUTES]     default: build/phi-nano, 75
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(realpath -m "${1:-build/phi-nano}")
-minutes=${2:-58}
+minutes=${2:-75}
 processes=$(nproc)
 mkdir -p "$work"
 cd "$here"

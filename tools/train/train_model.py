@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of generate.py")
     parser.add_argument("--tokenizer", type=pathlib.Path, required=True)
     parser.add_argument("--checkpoints", type=pathlib.Path, required=True, help="resumed where it has one")
-    parser.add_argument("--minutes", type=float, default=58.0, help="wall-clock budget, all runs together")
+    parser.add_argument("--minutes", type=float, default=75.0, help="wall-clock budget, all runs together")
     parser.add_argument("--steps", type=int, default=0, help="budget in steps instead of minutes")
     parser.add_argument("--batch_rows", type=int, default=16)
     parser.add_argument("--muon_rate", type=float, default=0.02)

@@ -16,7 +16,8 @@ def _pair(key: str, names: str, says: list[str], body: str, ref) -> None:
 
 _pair("add_two", "[add|sum|plus]_[two|numbers|two_numbers|pair|ints] add sum_two",
       ["<ret> the [sum|total] of [two|the two] numbers", "Add two [numbers|integers|values]",
-       "Add $0 and $1 [and return the result|together|]", "<ret> $0 plus $1", "<ret> the sum of $0 and $1"],
+       "Add $0 and $1 [and return the result|together|]", "<ret> $0 plus $1",
+       "<ret> the [sum|total] of [|the numbers |two numbers, ]$0 and $1", "<ret> what $0 and $1 [add up|come] to"],
       "return $0 + $1", lambda a, b: a + b)
 _pair("subtract", "[subtract|minus|difference|sub] subtract_[two|numbers|pair] <g>difference[_of_two|_of_numbers|]",
       ["Subtract $1 from $0", "<ret> the difference [between|of] $0 and $1", "<ret> $0 minus $1",
@@ -62,6 +63,28 @@ _pair("sum_of_two_squares", "sum_of_[two_|]squares_of_[pair|two] <g>[sum_squares
       ["<ret> the sum of the squares of $0 and $1", "<ret> $0 squared plus $1 squared",
        "<ret> the sum of the squares of [two|the two] [numbers|integers]"],
       "return $0 ** 2 + $1 ** 2", lambda a, b: a * a + b * b)
+_DIVISION = {"make": lambda r: (r.randint(-30, 60), r.choice((1, 2, 3, 4, 5, 8, 10)))}
+family("divide", "[divide|quotient|div|division] [divide|div]_[two|numbers|pair|two_numbers|a_by_b]", _PAIR,
+       ["Divide $0 by $1", "<ret> $0 divided by $1", "<ret> the quotient of [$0 and $1|two numbers|the two numbers]",
+        "<ret> the result of dividing $0 by $1"],
+       "return $0 / $1", lambda a, b: a / b, **_DIVISION)
+family("remainder", "[remainder|modulo|mod|<g>remainder][_of|_of_division||] divide_remainder", _PAIR,
+       ["<ret> the remainder of [$0 divided by $1|dividing $0 by $1|the division of $0 by $1]", "<ret> $0 modulo $1",
+        "<ret> what is left when $0 is divided by $1"],
+       "return $0 % $1", lambda a, b: a % b, **_DIVISION)
+family("floor_divide", "[floor_divide|integer_divide|int_div|whole_division|floor_div]", _PAIR,
+       ["<ret> the [integer|floor|whole-number] [division|quotient] of $0 [and|by] $1",
+        "<ret> $0 divided by $1, rounded down", "Divide $0 by $1 and round down"],
+       "return $0 // $1", lambda a, b: a // b, **_DIVISION)
+_pair("swap", "[swap|exchange|flip|reverse]_[two|pair|values|numbers] swap swapped",
+      ["[Swap|Exchange] $0 and $1[ and return them|]", "<ret> $1 and $0", "<ret> [a tuple of |]$1 and $0[ in this order|]"],
+      "return $1, $0", lambda a, b: (b, a))
+family("circle_area", "[circle_area|area_of_circle|<g>circle_area|area_circle]", "pos:radius,r,x",
+       ["<ret> the area of a circle[ with radius $0| of radius $0| given its radius||]"],
+       """
+       import math
+       return math.pi * $0 ** 2
+       """, lambda r: math.pi * r**2)
 family("max_of_three", "[max|maximum|largest|biggest]_of_three <g>[max|largest]_[three|of_3]", _TRIPLE,
        ["<ret> the [largest|biggest|maximum|greatest] of [three|the three|three given] [numbers|integers|values]",
         "<ret> the [largest|biggest|maximum|greatest] of $0, $1 and $2"],

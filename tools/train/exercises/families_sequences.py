@@ -240,6 +240,10 @@ family("print_hello", "[greet|say_hello|print_hello|hello|print_greeting|welcome
        """
        print('Hello, ' + $0)
        """, lambda s: f"Hello, {s}\n", prints=True)
+family("print_hello_world", "[print|say|show|display]_[hello|hello_world|message|greeting] [hello_world|hello|main|say_hi]", "",
+       ["[Print|Display|Output|Say] ['$K'|$K]", "Print the [text|message|greeting] ['$K'|$K]"],
+       "print('$K')", lambda text: text + "\n", constants=("Hello, World!", "Hello, world!", "Hello World", "Hello"),
+       prints=True)
 family("print_divisors", "[print|show|display|output]_[divisors|factors|all_divisors|all_factors]", "pos",
        ["[Print|Display|Output] [all |all the |the |][divisors|factors] of $0",
         "[Print|Display] [each|every] [number|integer] that divides $0"],

@@ -101,7 +101,6 @@ class Family:
     make: Callable[[random.Random], tuple] | None = None
     constants: tuple[Any, ...] = ()
     prints: bool = False
-    imports: str = ""
     held_out: bool = False
 
     def reserved_names(self) -> set[str]:

@@ -96,10 +96,17 @@ def _choose(family: Family, rng: random.Random, held_out: bool) -> _Filled | Non
         name=name,
         arguments=arguments,
         constant=constant,
-        phrase=_fill(phrase, name, arguments, constant),
+        phrase=_fill(_completed(phrase, rng), name, arguments, constant),
         body=_fill(body, name, arguments, constant),
         cases=tuple(cases),
     )
+
+
+def _completed(phrase: str, rng: random.Random) -> str:
+    """Predicates may say what the other answer is."""
+    if "True if" in phrase[:16] and rng.random() < 0.4:
+        return phrase + rng.choice((", False otherwise", ", otherwise False", ", and False otherwise", " and False if not"))
+    return phrase
 
 
 def _expand_first(
@@ -240,6 +247,8 @@ def render(family: Family, rng: random.Random, held_out: bool) -> Exercise | Non
     if filled is None:
         return None
     style = rng.choices(list(STYLES), list(STYLES.values()))[0]
+    if style in ("google", "sphinx") and not family.args:
+        style = "lines"  # they are about arguments
     unit = " " * rng.choice((3, 3, 3, 4, 4, 2) if style == "card" else (4,) * 12 + (2, 3))
     imports, signature = _signature(filled, rng, style)
     docstring = _indent(_docstring_lines(filled, rng, style), unit, unit)
