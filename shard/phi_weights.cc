@@ -49,7 +49,10 @@ absl::Status NonfiniteError(const TensorView& tensor, int64_t index) {
 
 // Refuses NaN and infinity in rows x cols of a matrix, or in the elements `cols` of a vector (rows
 // = [0, 1)).
-absl::Status VerifyFinite(const TensorView& tensor, Range rows, Range cols) {
+absl::Status VerifyFinite(const TensorView& tensor,
+                          Range rows,
+                          Range cols,
+                          kernels::DType computed) {
   const int64_t stride = tensor.shape.back();
   const auto element = static_cast<int64_t>(kernels::DTypeBytes(tensor.dtype));
   const bool whole_rows = cols.size() == stride;
@@ -59,7 +62,7 @@ absl::Status VerifyFinite(const TensorView& tensor, Range rows, Range cols) {
     const int64_t first = (rows.begin + i) * stride + cols.begin;
     const auto bytes = tensor.bytes.subspan(static_cast<size_t>(first * element),
                                             static_cast<size_t>(run * element));
-    if (const std::optional<size_t> bad = FirstNonfinite(bytes, tensor.dtype)) {
+    if (const std::optional<size_t> bad = FirstNonfinite(bytes, tensor.dtype, computed)) {
       return NonfiniteError(tensor, first + static_cast<int64_t>(*bad));
     }
   }
@@ -160,6 +163,7 @@ class Loader {
     const Piece piece = {.name = std::string(name),
                          .rows = {.begin = 0, .end = config_.vocab_size},
                          .cols = {.begin = 0, .end = config_.hidden_size}};
+    PHI_RETURN_IF_ERROR(checkpoint_.CheckUnchanged());
     PHI_ASSIGN_OR_RETURN(const WeightSlice slice, Slice(piece));
     absl::StatusOr<std::unique_ptr<DeviceBuffer>> table = backend_.UploadTable(slice);
     PHI_RETURN_IF_ERROR(DropPages({&piece, 1}));
@@ -194,7 +198,9 @@ class Loader {
 
   absl::StatusOr<WeightSlice> Slice(const Piece& piece) {
     PHI_ASSIGN_OR_RETURN(const TensorView tensor, checkpoint_.Find(piece.name));
-    if (options_.verify) PHI_RETURN_IF_ERROR(VerifyFinite(tensor, piece.rows, piece.cols));
+    if (options_.verify) {
+      PHI_RETURN_IF_ERROR(VerifyFinite(tensor, piece.rows, piece.cols, backend_.dtype()));
+    }
     const int64_t stride = tensor.shape.back();
     const auto offset = static_cast<size_t>(piece.rows.begin * stride + piece.cols.begin);
     return WeightSlice{.data = tensor.bytes.data() + offset * kernels::DTypeBytes(tensor.dtype),
@@ -216,7 +222,10 @@ class Loader {
 
   absl::Status ReadFloats(std::string_view name, Range range, std::vector<float>& values) {
     PHI_ASSIGN_OR_RETURN(const TensorView tensor, checkpoint_.Find(name));
-    if (options_.verify) PHI_RETURN_IF_ERROR(VerifyFinite(tensor, {.begin = 0, .end = 1}, range));
+    if (options_.verify) {
+      constexpr Range kOneRow = {.begin = 0, .end = 1};
+      PHI_RETURN_IF_ERROR(VerifyFinite(tensor, kOneRow, range, kernels::DType::kFloat32));
+    }
     const size_t element = kernels::DTypeBytes(tensor.dtype);
     AppendFloats(tensor.bytes.subspan(static_cast<size_t>(range.begin) * element,
                                       static_cast<size_t>(range.size()) * element),

@@ -8,12 +8,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "kernels/base/status_macros.h"
 
 namespace phi::shard {
@@ -23,20 +23,28 @@ constexpr size_t kLengthBytes = sizeof(uint32_t);
 // A length is not believed before that many bytes have come: the buffer grows with them.
 constexpr size_t kReadBytes = size_t{64} << 10;
 
+// Not the wall clock: that one jumps, and a deadline with it.
+using SteadyClock = std::chrono::steady_clock;
+using SteadyTime = SteadyClock::time_point;
+constexpr int64_t kMaxWaitMs = 3'600'000;
+
+SteadyTime DeadlineIn(absl::Duration timeout) {
+  const absl::Duration bounded = std::min(timeout, absl::Milliseconds(kMaxWaitMs));
+  return SteadyClock::now() + absl::ToChronoNanoseconds(bounded);
+}
+
 // OK when `socket` is ready for `events` or has an error to report.
-absl::Status WaitReady(int socket, short events, absl::Time deadline) {
+absl::Status WaitReady(int socket, short events, SteadyTime deadline) {
   for (;;) {
-    const absl::Duration left = std::max(absl::ZeroDuration(), deadline - absl::Now());
     // Rounded up, so that a wait never spins through its last millisecond.
-    const int64_t left_ms =
-        std::min<int64_t>(absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))),
-                          absl::ToInt64Milliseconds(absl::Hours(1)));
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - SteadyClock::now());
+    const auto left_ms = std::clamp<int64_t>(left.count(), 0, kMaxWaitMs);
     pollfd entry{.fd = socket, .events = events, .revents = 0};
     const int ready = poll(&entry, 1, static_cast<int>(left_ms));
     if (ready > 0) return absl::OkStatus();
     if (ready < 0 && errno != EINTR)
       return absl::UnavailableError(absl::StrFormat("poll: %s", std::strerror(errno)));
-    if (absl::Now() >= deadline)
+    if (SteadyClock::now() >= deadline)
       return absl::DeadlineExceededError("plan channel: no progress in time");
   }
 }
@@ -54,7 +62,7 @@ std::span<iovec> Advance(std::span<iovec> buffers, size_t sent) {
   return buffers;
 }
 
-absl::Status SendMessage(int socket, std::span<std::byte> plan, absl::Time deadline) {
+absl::Status SendMessage(int socket, std::span<std::byte> plan, SteadyTime deadline) {
   auto length = static_cast<uint32_t>(plan.size());
   std::array<iovec, 2> parts{iovec{.iov_base = &length, .iov_len = kLengthBytes},
                              iovec{.iov_base = plan.data(), .iov_len = plan.size()}};
@@ -88,7 +96,7 @@ absl::Status PlanSender::Send(const StepPlan& plan, absl::Duration timeout) {
   if (encoded.size() > kMaxPlanBytes) {
     return absl::InvalidArgumentError(absl::StrFormat("step plan of %d bytes", encoded.size()));
   }
-  const absl::Time deadline = absl::Now() + timeout;
+  const SteadyTime deadline = DeadlineIn(timeout);
   for (size_t i = 0; i < sockets_.size(); ++i) {
     if (absl::Status status = SendMessage(sockets_[i], encoded, deadline); !status.ok()) {
       return absl::Status(status.code(),
@@ -102,7 +110,7 @@ PlanReceiver::PlanReceiver(int socket) : socket_(socket) {}
 
 PlanReceiver::~PlanReceiver() { close(socket_); }
 
-absl::Status PlanReceiver::Fill(size_t size, absl::Time deadline) {
+absl::Status PlanReceiver::Fill(size_t size, SteadyTime deadline) {
   while (message_.size() < size) {
     const size_t old_size = message_.size();
     message_.resize(old_size + std::min(kReadBytes, size - old_size));
@@ -123,7 +131,7 @@ absl::Status PlanReceiver::Fill(size_t size, absl::Time deadline) {
 }
 
 absl::StatusOr<StepPlan> PlanReceiver::Receive(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const SteadyTime deadline = DeadlineIn(timeout);
   PHI_RETURN_IF_ERROR(Fill(kLengthBytes, deadline));
   uint32_t length = 0;
   std::memcpy(&length, message_.data(), kLengthBytes);

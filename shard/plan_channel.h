@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -49,7 +50,7 @@ class PlanReceiver {
 
  private:
   // Reads until message_ has `size` bytes.
-  absl::Status Fill(size_t size, absl::Time deadline);
+  absl::Status Fill(size_t size, std::chrono::steady_clock::time_point deadline);
 
   int socket_;
   std::vector<std::byte> message_;  // what has come of the current message, its length included

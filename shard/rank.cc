@@ -211,11 +211,12 @@ absl::StatusOr<std::vector<SampledToken>> PhiRank::DrawTokens(const StepPlan& pl
 }
 
 void PhiRank::Note(RankProgress::Activity activity, std::atomic<uint64_t>& counter) {
-  counter.fetch_add(1);
   parts_.progress->activity = activity;
-  // steady_clock is CLOCK_MONOTONIC, whose epoch all processes share.
+  // steady_clock is CLOCK_MONOTONIC, whose epoch all processes share. The time goes first: a reader
+  // that sees the new count must not take the old time for its.
   parts_.progress->last_change_ns =
       std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
+  counter.fetch_add(1);
 }
 
 }  // namespace

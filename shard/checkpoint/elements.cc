@@ -17,20 +17,22 @@ Word Load(const std::byte* from) {
   return word;
 }
 
-// An IEEE number is finite unless all bits of its exponent are set. The blocks have no exit inside,
-// so that the compiler can make vectors of them: this runs over every weight at start.
+// Without its sign, an IEEE number's bits are ordered as its magnitude is, infinities and NaNs
+// last. The blocks have no exit inside, so that the compiler can make vectors of them: this runs
+// over every weight at start.
 template <typename Word>
-std::optional<size_t> FirstWithExponent(const std::byte* data, size_t count, Word exponent) {
+std::optional<size_t> FirstFrom(const std::byte* data, size_t count, Word limit) {
   constexpr size_t kBlock = 4096;
+  constexpr auto kMagnitude = static_cast<Word>(static_cast<Word>(~Word{0}) >> 1);
+  const auto is_bad = [limit](Word bits) { return static_cast<Word>(bits & kMagnitude) >= limit; };
   for (size_t begin = 0; begin < count; begin += kBlock) {
     const size_t end = std::min(begin + kBlock, count);
     Word bad = 0;
     for (size_t i = begin; i < end; ++i) {
-      const auto bits = static_cast<Word>(Load<Word>(data + i * sizeof(Word)) & exponent);
-      bad = static_cast<Word>(bad | static_cast<Word>(bits == exponent));
+      bad = static_cast<Word>(bad | static_cast<Word>(is_bad(Load<Word>(data + i * sizeof(Word)))));
     }
     for (size_t i = begin; bad != 0 && i < end; ++i) {
-      if ((Load<Word>(data + i * sizeof(Word)) & exponent) == exponent) return i;
+      if (is_bad(Load<Word>(data + i * sizeof(Word)))) return i;
     }
   }
   return std::nullopt;
@@ -50,15 +52,22 @@ float HalfToFloat(uint16_t half) {
 
 }  // namespace
 
-std::optional<size_t> FirstNonfinite(std::span<const std::byte> bytes, kernels::DType dtype) {
+std::optional<size_t> FirstNonfinite(std::span<const std::byte> bytes,
+                                     kernels::DType dtype,
+                                     kernels::DType computed) {
+  // Half a step above the largest finite bfloat16, from where rounding gives infinity.
+  constexpr uint32_t kBFloat16Overflow = 0x7F7F8000U;
   const size_t count = bytes.size() / kernels::DTypeBytes(dtype);
   switch (dtype) {
     case kernels::DType::kFloat32:
-      return FirstWithExponent<uint32_t>(bytes.data(), count, 0x7F800000U);
+      return FirstFrom<uint32_t>(
+          bytes.data(),
+          count,
+          computed == kernels::DType::kBFloat16 ? kBFloat16Overflow : 0x7F800000U);
     case kernels::DType::kBFloat16:
-      return FirstWithExponent<uint16_t>(bytes.data(), count, 0x7F80U);
+      return FirstFrom<uint16_t>(bytes.data(), count, 0x7F80U);
     case kernels::DType::kFloat16:
-      return FirstWithExponent<uint16_t>(bytes.data(), count, 0x7C00U);
+      return FirstFrom<uint16_t>(bytes.data(), count, 0x7C00U);
   }
   return std::nullopt;
 }

@@ -12,8 +12,11 @@
 // whole elements.
 namespace phi::shard {
 
-// The index of the first NaN or infinity.
-std::optional<size_t> FirstNonfinite(std::span<const std::byte> bytes, kernels::DType dtype);
+// The index of the first NaN or infinity, or of what would become one when rounded to `computed`.
+// (A float16 holds nothing that a bfloat16 or float32 does not.)
+std::optional<size_t> FirstNonfinite(std::span<const std::byte> bytes,
+                                     kernels::DType dtype,
+                                     kernels::DType computed);
 
 // Exact.
 void AppendFloats(std::span<const std::byte> bytes,

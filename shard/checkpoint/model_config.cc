@@ -43,6 +43,8 @@ constexpr int32_t kMaxQueryRows = 1 << 16;  // num_heads * head_dim
 constexpr double kDefaultRopeTheta = 10000.0;
 constexpr double kDefaultPartialRotaryFactor = 0.5;
 constexpr double kDefaultLayerNormEps = 1e-5;
+// What is smaller becomes 0 in float32.
+constexpr double kLeastPositive = 1e-37;
 
 absl::Status FieldError(std::string_view field, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrFormat("field `%s` %s", field, what));
@@ -183,7 +185,7 @@ absl::StatusOr<const Json*> FindRopeParameters(const Json& json) {
 }
 
 absl::Status ReadRotary(const Json& json, ModelConfig& config) {
-  constexpr RealRange kTheta = {.above = 0, .max = 1e12};
+  constexpr RealRange kTheta = {.above = kLeastPositive, .max = 1e12};
   constexpr RealRange kFactor = {.above = 0, .max = 1, .includes_zero = true};
   PHI_ASSIGN_OR_RETURN(double theta, ReadReal(json, "rope_theta", kDefaultRopeTheta, kTheta));
   PHI_ASSIGN_OR_RETURN(
@@ -231,8 +233,9 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text) {
   ModelConfig config;
   PHI_RETURN_IF_ERROR(ReadIntegers(json, config));
   PHI_RETURN_IF_ERROR(ReadRotary(json, config));
-  PHI_ASSIGN_OR_RETURN(const double epsilon,
-                       ReadReal(json, "layer_norm_eps", kDefaultLayerNormEps, {.max = 1}));
+  PHI_ASSIGN_OR_RETURN(
+      const double epsilon,
+      ReadReal(json, "layer_norm_eps", kDefaultLayerNormEps, {.above = kLeastPositive, .max = 1}));
   config.layer_norm_eps = static_cast<float>(epsilon);
   PHI_ASSIGN_OR_RETURN(config.tie_word_embeddings, ReadBool(json, "tie_word_embeddings", false));
   PHI_RETURN_IF_ERROR(ReadDType(json, config));

@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
 
@@ -259,7 +258,8 @@ std::filesystem::path PresenceFile(const GlooOptions& options, int rank) {
 // Says that this rank is here and waits for the others. Gloo's own rendezvous would name a hash,
 // and be late by up to a second.
 absl::Status WaitForAllRanks(int rank, int world_size, const GlooOptions& options) {
-  const absl::Time deadline = absl::Now() + options.connect_timeout;
+  const auto deadline =
+      std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(options.connect_timeout);
   if (!std::ofstream(PresenceFile(options, rank))) {
     return absl::UnavailableError(absl::StrFormat("cannot write to %s", options.store_dir));
   }
@@ -271,7 +271,7 @@ absl::Status WaitForAllRanks(int rank, int world_size, const GlooOptions& option
         missing += absl::StrFormat(" %d", other);
     }
     if (missing.empty()) return absl::OkStatus();
-    if (absl::Now() >= deadline) {
+    if (std::chrono::steady_clock::now() >= deadline) {
       return absl::DeadlineExceededError(
           absl::StrFormat("rank %d waited in vain for ranks%s of %d", rank, missing, world_size));
     }

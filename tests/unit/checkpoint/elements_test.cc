@@ -33,8 +33,10 @@ TEST(ElementsTest, All65536ValuesOfBothSmallFloatsAreExact) {
       ASSERT_EQ(value.size(), 1U);
       const bool finite = ((bits & 0x7FFFU) >> (half ? 10 : 7)) != (half ? 0x1FU : 0xFFU);
       ASSERT_EQ(std::isfinite(value[0]), finite) << bits;
-      ASSERT_EQ(FirstNonfinite(std::as_bytes(std::span(&word, 1)), dtype).has_value(), !finite)
-          << bits;
+      const auto bytes = std::as_bytes(std::span(&word, 1));
+      for (const DType computed : {DType::kFloat32, DType::kBFloat16}) {
+        ASSERT_EQ(FirstNonfinite(bytes, dtype, computed).has_value(), !finite) << bits;
+      }
       if (finite) {
         ASSERT_EQ(static_cast<double>(value[0]),
                   half ? SmallFloat(bits, 10, 15) : SmallFloat(bits, 7, 127))
@@ -66,9 +68,26 @@ TEST(ElementsTest, FindsTheFirstNonfiniteElement) {
       for (size_t i = at; i < count; ++i) values[i] = bad;
       std::vector<std::byte> bytes(count * sizeof(float) + 1);
       std::memcpy(bytes.data() + 1, values.data(), count * sizeof(float));
-      EXPECT_EQ(FirstNonfinite(std::span(bytes).subspan(1), DType::kFloat32), at);
-      EXPECT_EQ(FirstNonfinite(std::span(bytes).subspan(1, at * sizeof(float)), DType::kFloat32),
-                std::nullopt);
+      const auto found = [&](size_t num_values) {
+        const auto part = std::span(bytes).subspan(1, num_values * sizeof(float));
+        return FirstNonfinite(part, DType::kFloat32, DType::kFloat32);
+      };
+      EXPECT_EQ(found(count), at);
+      EXPECT_EQ(found(at), std::nullopt);
+    }
+  }
+}
+
+TEST(ElementsTest, WhatOverflowsABFloat16IsNotFiniteInIt) {
+  const float largest = 0x1.fep127F;
+  const float rounds_down = std::nextafter(0x1.ffp127F, 0.0F);
+  for (const float sign : {1.0F, -1.0F}) {
+    for (const auto& [value, overflows] :
+         {std::pair(largest, false), std::pair(rounds_down, false), std::pair(0x1.ffp127F, true)}) {
+      const float signed_value = sign * value;
+      const auto bytes = std::as_bytes(std::span(&signed_value, 1));
+      EXPECT_EQ(FirstNonfinite(bytes, DType::kFloat32, DType::kBFloat16).has_value(), overflows);
+      EXPECT_EQ(FirstNonfinite(bytes, DType::kFloat32, DType::kFloat32), std::nullopt);
     }
   }
 }

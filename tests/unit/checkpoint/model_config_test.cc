@@ -169,6 +169,8 @@ std::vector<RefusedConfig> RefusedConfigs() {
       {With(R"("partial_rotary_factor":"0.5")"), "`partial_rotary_factor`"},
       {With(R"("rope_theta":0)"), "`rope_theta`"},
       {With(R"("rope_theta":-1)"), "`rope_theta`"},
+      {With(R"("rope_theta":1e-60)"), "`rope_theta`"},
+      {With(R"("layer_norm_eps":1e-60)"), "`layer_norm_eps`"},
       {With(R"("rope_theta":1e300)"), "`rope_theta`"},
       {With(R"("rope_theta":null)"), "`rope_theta`"},
       {With(R"("rope_parameters":{"rope_theta":true})"), "`rope_theta`"},
