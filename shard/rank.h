@@ -24,8 +24,8 @@ struct RankLimits {
   uint32_t num_kv_blocks = 0;      // of kKvBlockTokens tokens each
 };
 
-// What a rank takes from its backend at its start, in bytes; printed, exported and held against PSS
-// in a test.
+// What a rank allocates from its backend at its start, in bytes; printed, exported and held against
+// PSS in a test. A backend's own scratch comes on top, see MakeCpuBackend.
 struct MemoryPlan {
   size_t weights = 0;
   size_t kv_cache = 0;

@@ -68,7 +68,7 @@ std::vector<std::byte> EncodeStepPlan(const StepPlan& plan);
 // of `bytes`.
 absl::StatusOr<StepPlan> DecodeStepPlan(std::span<const std::byte> bytes);
 // Token ids, positions, block ids and counts within the limits; sequences cover token_ids exactly;
-// blocks suffice.
+// block counts are exact.
 absl::Status ValidateStepPlan(const StepPlan& plan, const PlanLimits& limits);
 
 }  // namespace phi::shard

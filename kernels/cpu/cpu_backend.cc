@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <new>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -248,6 +249,10 @@ void CpuBackend::Multiply(OperandRows in,
                           const PackedMatrix& weight,
                           ProductOutput output) {
   const auto& matrix = static_cast<const CpuPackedMatrix&>(weight);
+  PHI_CHECK(static_cast<size_t>(kMaxBlockRows * kernels_.packed_row_bytes(matrix.steps())) <=
+                packed_operands_.bytes(),
+            "a matrix of %lld columns that this backend did not pack",
+            static_cast<long long>(matrix.cols()));
   in.cols = matrix.cols();
   while (rows > 0) {
     const int64_t block_rows = std::min<int64_t>(rows, kMaxBlockRows);
@@ -393,6 +398,9 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuOptions& option
   } catch (const std::system_error& error) {
     return absl::ResourceExhaustedError("cannot start " + std::to_string(options.threads) +
                                         " threads: " + error.what());
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("no memory for " + std::to_string(options.threads) +
+                                        " threads");
   }
 }
 

@@ -93,9 +93,12 @@ inline constexpr int64_t kProductScratchFloats = kMaxBlockRows * kGroupPanels * 
 
 // Keys of a head in a block are [head_dim][16 positions], values [16 positions][head_dim]; both
 // take head_dim rounded up to whole vectors, for which the values need it.
-constexpr int64_t PaddedHeadDim(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+// Inlined whatever the optimisation, so that no unit emits it.
+[[gnu::always_inline]] constexpr int64_t PaddedHeadDim(int64_t head_dim) {
+  return (head_dim + 15) / 16 * 16;
+}
 inline constexpr int64_t kMaxAttentionRows = 8;
-constexpr int64_t AttentionScratchFloats(int64_t head_dim) {
+[[gnu::always_inline]] constexpr int64_t AttentionScratchFloats(int64_t head_dim) {
   return kMaxAttentionRows * PaddedHeadDim(head_dim);
 }
 

@@ -17,7 +17,7 @@ std::string CheckOptions(const WorkerOptions& options) {
   if (options.tensor_parallel < 1 || options.tensor_parallel > kMaxRanks) {
     return absl::StrFormat("--tensor_parallel takes 1 to %d", kMaxRanks);
   }
-  if (options.threads < 0) return "--threads takes 0 or more";
+  if (options.threads < 0 || options.threads > 1024) return "--threads takes 0 to 1024";
   if (options.max_sequences < 1 || options.max_sequences > 4096)
     return "--max_sequences takes 1 to 4096";
   if (options.max_step_tokens < options.max_sequences || options.max_step_tokens > 65536) {
