@@ -17,19 +17,6 @@ namespace {
 // not.
 constexpr absl::Duration kTimeLimitGrace = absl::Seconds(1);
 
-// Adds the scope's time to what the router spent on the call itself.
-class OwnTime {
- public:
-  explicit OwnTime(absl::Duration& total) : total_(total) {}
-  ~OwnTime() { total_ += absl::Now() - start_; }
-  OwnTime(const OwnTime&) = delete;
-  OwnTime& operator=(const OwnTime&) = delete;
-
- private:
-  absl::Duration& total_;
-  const absl::Time start_ = absl::Now();
-};
-
 google::protobuf::Duration ToProto(absl::Duration duration) {
   const int64_t nanos = absl::ToInt64Nanoseconds(std::max(duration, absl::ZeroDuration()));
   google::protobuf::Duration result;
@@ -48,6 +35,24 @@ size_t BytesOf(const phi::worker::v1::GenerateResponse& message) {
 
 }  // namespace
 
+// Adds the scope's time to what the router spent on the call itself.
+class GenerateCall::OwnTime {
+ public:
+  explicit OwnTime(CallRecord& record) : record_(record), start_(absl::Now()) {
+    record_.working_since = start_;
+  }
+  ~OwnTime() {
+    record_.own_time += absl::Now() - start_;
+    record_.working_since.reset();
+  }
+  OwnTime(const OwnTime&) = delete;
+  OwnTime& operator=(const OwnTime&) = delete;
+
+ private:
+  CallRecord& record_;
+  const absl::Time start_;
+};
+
 GenerateCall::GenerateCall(RouterContext& context, AnswerSink* sink, Origin origin)
     : context_(context), origin_(std::move(origin)), sink_(sink) {
   record_.method = origin_.method;
@@ -57,7 +62,7 @@ GenerateCall::GenerateCall(RouterContext& context, AnswerSink* sink, Origin orig
 void GenerateCall::Start(const grpc::ByteBuffer& bytes) {
   const size_t inflight = context_.calls.Add(shared_from_this());
   const absl::MutexLock lock(&mutex_);
-  const OwnTime own_time(record_.own_time);
+  const OwnTime own_time(record_);
   absl::Status status = CheckAndAdmit(bytes, inflight);
   if (status.ok()) status = StartTokenizing();
   if (!status.ok()) EndCall(status);
@@ -95,7 +100,7 @@ void GenerateCall::Tokenize() {
   const absl::MutexLock lock(&mutex_);
   record_.own_time += absl::Now() - start;
   if (over()) return;
-  const OwnTime own_time(record_.own_time);
+  const OwnTime own_time(record_);
   const absl::Status status = prompt.ok() ? OnPrompt(*std::move(prompt)) : prompt.status();
   if (!status.ok()) EndCall(status);
 }
@@ -182,7 +187,7 @@ phi::worker::v1::GenerateRequest GenerateCall::RequestForReplica() const {
 void GenerateCall::OnReplicaMessage(const phi::worker::v1::GenerateResponse& message) {
   const absl::MutexLock lock(&mutex_);
   if (over()) return;
-  const OwnTime own_time(record_.own_time);
+  const OwnTime own_time(record_);
   if (message.has_summary()) replica_summary_.MergeFrom(message.summary());
   replica_finished_ = message.finish_reason() != phi::v1::FINISH_REASON_UNSPECIFIED;
   if (!record_.first_token.has_value() && !message.tokens().empty()) {
@@ -210,7 +215,7 @@ void GenerateCall::OnReplicaEnd(const absl::Status& status) {
   const Replica* lost = replica_call_ == nullptr ? nullptr : replica_call_->lease().replica();
   replica_call_ = nullptr;
   if (over()) return;
-  const OwnTime own_time(record_.own_time);
+  const OwnTime own_time(record_);
   // A stream that ends well has said its finish reason, and the call was over with it.
   const absl::Status failure =
       status.ok() ? MakeError(ErrorReason::kReplicaLost, "the replica broke off") : status;
@@ -239,7 +244,7 @@ void GenerateCall::OnWriteDone(bool ok) {
   const absl::MutexLock lock(&mutex_);
   writing_since_.reset();
   if (finished_) return;
-  const OwnTime own_time(record_.own_time);
+  const OwnTime own_time(record_);
   if (ok) {
     WriteOrFinish();
   } else {
@@ -336,7 +341,7 @@ void GenerateCall::FillSummary() {
   // measure.
   *timings.mutable_decode() =
       replica_summary_.has_decode() ? replica_summary_.decode() : ToProto(now - first_token);
-  *timings.mutable_router() = ToProto(record_.own_time);
+  *timings.mutable_router() = ToProto(record_.OwnTimeUntil(now));
   *timings.mutable_total() = ToProto(now - record_.arrival);
 }
 

@@ -75,6 +75,8 @@ class GenerateCall final : public ReplicaCall::Listener,
   void Abort(const absl::Status& status) override;
 
  private:
+  class OwnTime;
+
   absl::Status CheckAndAdmit(const grpc::ByteBuffer& bytes, size_t inflight)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartTokenizing() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

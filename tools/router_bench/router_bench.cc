@@ -96,7 +96,10 @@ void Print(const char* what,
 }
 
 int Run(const std::string& model_dir, int rounds) {
-  (void)service::StartLogging({.program = "router_bench", .level = "error"});
+  service::LogOptions log;
+  log.program = "router_bench";
+  log.level = "error";
+  (void)service::StartLogging(log);
   auto model = service::LoadServedModel(model_dir, "");
   if (!model.ok()) {
     std::fprintf(stderr, "router_bench: %s\n", std::string(model.status().message()).c_str());
@@ -105,8 +108,9 @@ int Run(const std::string& model_dir, int rounds) {
   const std::string prompt =
       "def print_prime(n):\n    \"\"\"\n    Print all primes between 1 and n\n    \"\"\"\n";
   const auto ids = model->tokenizer.Encode(prompt, {.max_tokens = 1000, .cancelled = {}});
-  FakeReplica::Script script{.tokens = std::vector<uint32_t>(kTokens, 1),
-                             .delay_per_message = kPace};
+  FakeReplica::Script script;
+  script.tokens.assign(kTokens, 1);
+  script.delay_per_message = kPace;
   FakeReplica replica(FakeReplica::ReadyStatus(model->fingerprint),
                       [script](const auto&) { return script; });
   const auto metrics = service::MetricPage::Create(1);

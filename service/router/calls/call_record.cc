@@ -33,7 +33,7 @@ void CountCall(const CallRecord& record,
   metrics.Get(MetricId::kRouterRequestDurationSeconds, {record.method})
       .Observe(absl::ToDoubleSeconds(now - record.arrival));
   metrics.Get(MetricId::kRouterOverheadSeconds, {record.method})
-      .Observe(absl::ToDoubleSeconds(record.own_time));
+      .Observe(absl::ToDoubleSeconds(record.OwnTimeUntil(now)));
   if (record.first_token.has_value()) {
     metrics.Get(MetricId::kRouterTimeToFirstTokenSeconds, {record.method})
         .Observe(absl::ToDoubleSeconds(*record.first_token - record.arrival));
@@ -75,7 +75,7 @@ void ReportCall(const CallRecord& record, const absl::Status& status, const Metr
            {"generated_tokens", record.generated_tokens},
            {"first_token_ms", first_token_ms},
            {"total_ms", absl::ToDoubleMilliseconds(now - record.arrival)},
-           {"router_ms", absl::ToDoubleMilliseconds(record.own_time)},
+           {"router_ms", absl::ToDoubleMilliseconds(record.OwnTimeUntil(now))},
            {"replica", record.replica}});
 }
 

@@ -16,13 +16,18 @@ struct CallRecord {
   MethodLabel method = MethodLabel::kOther;
   std::string request_id;
   absl::Time arrival;
-  absl::Duration own_time;  // the router's, waits excluded
+  absl::Duration own_time;                  // the router's, waits excluded
+  std::optional<absl::Time> working_since;  // own time that is not in it yet
   std::optional<absl::Time> first_token;
   uint32_t prompt_tokens = 0;
   uint32_t generated_tokens = 0;
   phi::v1::FinishReason finish = phi::v1::FINISH_REASON_UNSPECIFIED;
   std::string replica;  // the last one tried
   std::optional<SlowReaderLabel> slow_reader;
+
+  absl::Duration OwnTimeUntil(absl::Time now) const {
+    return own_time + (working_since.has_value() ? now - *working_since : absl::ZeroDuration());
+  }
 };
 
 // `status`: what the caller was told.
