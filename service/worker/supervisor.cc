@@ -128,10 +128,11 @@ ExitCode Supervisor::Run(const std::string& listen) {
     metrics_.OnEpoch(epoch);
     const GroupEnd end = RunGroup();
     metrics_.OnDown();
-    if (end.drained || end_requests_ > 0) {
+    if (end.drained) {
       LogInfo("ended as asked", {{"epoch", epoch}});
-      return end.drained ? ExitCode::kOk : end.rank_code;
+      return ExitCode::kOk;
     }
+    if (end_requests_ > 0) return end.rank_code;
     health_->Set(true, false, absl::StrFormat("restarting, epoch %d was lost", epoch));
     metrics_.OnRestart(end.cause);
     served_ever = served_ever || end.served;

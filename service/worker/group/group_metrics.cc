@@ -22,6 +22,7 @@ double UnixSeconds(int64_t monotonic_ns) {
 
 void GroupMetrics::OnEpoch(uint64_t epoch) const {
   page_.Get(MetricId::kReplicaEpoch).Set(static_cast<double>(epoch));
+  page_.Get(MetricId::kReplicaReady).Set(0);
 }
 
 void GroupMetrics::OnServing(const RankGroup& group) const {

@@ -92,7 +92,10 @@ RankExit FirstCause(const std::vector<RankExit>& exits) {
 absl::StatusOr<std::unique_ptr<RankGroup>> RankGroup::Spawn(const RankSpec& spec) {
   PHI_ASSIGN_OR_RETURN(SharedGroupPage page, SharedGroupPage::Create());
   std::unique_ptr<RankGroup> group(new RankGroup(std::move(page)));
-  PHI_ASSIGN_OR_RETURN(group->rendezvous_dir_, MakeRendezvousDir());
+  // A rank alone meets nobody, and a container of it may have no folder to write to.
+  if (spec.world_size > 1) {
+    PHI_ASSIGN_OR_RETURN(group->rendezvous_dir_, MakeRendezvousDir());
+  }
   PHI_RETURN_IF_ERROR(group->MakeChannels(spec.world_size));
   for (int rank = 0; rank < spec.world_size; ++rank) {
     RankSpec one = spec;

@@ -186,8 +186,9 @@ RankEnd RunLeader(RankContext& context) {
   while (!(*context.group)->AllLoaded(spec.world_size))
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   if (absl::Status status = loop.WarmUp(); !status.ok()) return {ExitCode::kInternal, status};
-  std::error_code ignored;  // the supervisor removes what is left
-  std::filesystem::remove_all(spec.rendezvous_dir, ignored);
+  // No longer needed; the supervisor might not live to remove it.
+  std::error_code ignored;
+  if (spec.world_size > 1) std::filesystem::remove_all(spec.rendezvous_dir, ignored);
 
   loop.Start();
   auto server = WorkerServer::Start(ServerOptionsOf(spec), &loop);
