@@ -231,8 +231,9 @@ RankEnd Run(RankContext& context) {
 
 ExitCode RunRankProcess(const std::string& spec_text) {
   SetSignals();
-  // Not destroyed: the lifeline's thread uses it to the end of the process.
-  auto* context = new RankContext;
+  // Not destroyed: the lifeline's thread uses it to the end of the process. Static, so that it
+  // stays reachable.
+  static auto* const context = new RankContext;
   RankEnd end;
   try {
     absl::StatusOr<RankSpec> spec = DecodeRankSpec(spec_text);
