@@ -118,7 +118,8 @@ RankEnd LoadRank(RankContext& context) {
                                    .eos_token_id = spec.eos_token_id,
                                    .limits = {.max_sequences = spec.max_sequences,
                                               .max_step_tokens = spec.max_step_tokens,
-                                              .num_kv_blocks = spec.num_kv_blocks}};
+                                              .num_kv_blocks = spec.num_kv_blocks},
+                                   .verify_weights = spec.verify_weights};
   auto rank =
       shard::Rank::Create(options,
                           *std::move(backend),

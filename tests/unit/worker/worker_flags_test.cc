@@ -30,6 +30,8 @@ TEST(WorkerFlags, DefaultsServeAModel) {
   EXPECT_EQ(parsed.options.model, "/m");
   EXPECT_EQ(parsed.options.tensor_parallel, 1);
   EXPECT_EQ(parsed.options.stall_limit, absl::Seconds(10));
+  EXPECT_TRUE(parsed.options.verify_weights);
+  EXPECT_FALSE(Parse({"--model=/m", "--verify_weights=false"}).options.verify_weights);
   EXPECT_GE(parsed.options.max_step_tokens, parsed.options.max_sequences);
 }
 
@@ -37,6 +39,7 @@ TEST(WorkerFlags, WrongValuesAreUsageErrorsInOneLine) {
   for (const char* flag : {"--tensor_parallel=0",
                            "--tensor_parallel=65",
                            "--threads=-1",
+                           "--threads=1025",
                            "--max_sequences=0",
                            "--max_sequences=4097",
                            "--max_step_tokens=15",
