@@ -14,6 +14,7 @@
 #define PHI_MACRO_CONCAT_INNER(a, b) a##b
 #define PHI_MACRO_CONCAT(a, b) PHI_MACRO_CONCAT_INNER(a, b)
 
+// NOLINTBEGIN(bugprone-macro-parentheses): `lhs` may be a declaration, which takes none.
 //   PHI_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(path));
 #define PHI_ASSIGN_OR_RETURN(lhs, expr) \
   PHI_ASSIGN_OR_RETURN_IMPL(PHI_MACRO_CONCAT(phi_statusor_, __LINE__), lhs, expr)
@@ -21,3 +22,4 @@
   auto result = (expr);                                \
   if (!result.ok()) return std::move(result).status(); \
   lhs = std::move(result).value()
+// NOLINTEND(bugprone-macro-parentheses)
