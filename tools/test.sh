@@ -38,15 +38,19 @@ stage() {
   [[ -z $verdict ]]
 }
 
+configure() {  # PRESET
+  cmake --preset "$1" >"build/configure-$1.log" 2>&1 || {
+    cat "build/configure-$1.log"
+    return 1
+  }
+}
+
 # build PRESET [TARGET...]
 build() {
   local preset=$1 quiet=()
   shift
   [[ -t 1 ]] || quiet=(--quiet)
-  cmake --preset "$preset" >"build/configure-$preset.log" 2>&1 || {
-    cat "build/configure-$preset.log"
-    return 1
-  }
+  configure "$preset" || return 1
   ninja -C "build/$preset" "${quiet[@]}" "$@"
 }
 
@@ -61,10 +65,7 @@ run_tests() {
 # What shares memory between threads without gRPC in it, by program; those that exist are built and run.
 tsan_programs='^(metric_page|logging|kernel_thread_pool|kv_block_pool|scheduler|step_loop|plan_channel|collective|model_parallel)_test$'
 tsan_stage() {
-  cmake --preset tsan >build/configure-tsan.log 2>&1 || {
-    cat build/configure-tsan.log
-    return 1
-  }
+  configure tsan || return 1
   local programs
   mapfile -t programs < <(ctest --test-dir build/tsan -N -R "$tsan_programs" | sed -n 's/^ *Test *#[0-9]*: //p')
   build tsan "${programs[@]}" || return 1
@@ -73,10 +74,7 @@ tsan_stage() {
 }
 
 fuzz_stage() {
-  cmake --preset fuzz >build/configure-fuzz.log 2>&1 || {
-    cat build/configure-fuzz.log
-    return 1
-  }
+  configure fuzz || return 1
   local programs
   mapfile -t programs < <(ctest --test-dir build/fuzz -N -L fuzz | sed -n 's/^ *Test *#[0-9]*: //p')
   build fuzz "${programs[@]}" || return 1
@@ -114,7 +112,12 @@ wants() { [[ $layer == all || $layer == "$1" ]]; }
 
 mkdir -p build
 stage setup tools/setup.sh || true
-if [[ $layer != tsan && $layer != release && $layer != fuzz ]] && stage build build ci; then
+case $layer in
+  tsan | release | fuzz) prepare=() ;;
+  lint) prepare=(configure ci) ;;
+  *) prepare=(build ci) ;;
+esac
+if ((${#prepare[@]} > 0)) && stage build "${prepare[@]}"; then
   for label in unit parallel golden e2e lint; do
     if wants "$label"; then stage "$label" run_tests "$label" ci -L "^$label\$" || true; fi
   done
