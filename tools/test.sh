@@ -18,7 +18,7 @@ case $layer in
     ;;
 esac
 
-results=$(pwd)/build/test-results
+results=$(pwd)/build/test-results/$layer
 rm -rf "$results"
 mkdir -p "$results"
 started=$SECONDS
@@ -110,21 +110,27 @@ finish() {
 
 wants() { [[ $layer == all || $layer == "$1" ]]; }
 
-mkdir -p build
-stage setup tools/setup.sh || true
-case $layer in
-  tsan | release | fuzz) prepare=() ;;
-  lint) prepare=(configure ci) ;;
-  *) prepare=(build ci) ;;
-esac
-if ((${#prepare[@]} > 0)) && stage build "${prepare[@]}"; then
-  for label in unit parallel golden e2e lint; do
-    if wants "$label"; then stage "$label" run_tests "$label" ci -L "^$label\$" || true; fi
-  done
-  if [[ $layer == all ]]; then stage fuzz-replay run_tests fuzz-replay ci -L '^fuzz$' || true; fi
-  if wants lint; then stage clang-tidy tidy_stage || true; fi
-fi
-if wants fuzz; then stage fuzz fuzz_stage || true; fi
-if wants tsan; then stage tsan tsan_stage || true; fi
-if wants release; then stage release release_stage || true; fi
-finish
+# A function, so that bash has read the whole file before it starts, and an edit meanwhile changes nothing.
+main() {
+  mkdir -p build
+  stage setup tools/setup.sh || true
+  case $layer in
+    tsan | release | fuzz) prepare=() ;;
+    lint) prepare=(configure ci) ;;
+    *) prepare=(build ci) ;;
+  esac
+  if ((${#prepare[@]} > 0)) && stage build "${prepare[@]}"; then
+    for label in unit parallel golden e2e lint; do
+      if wants "$label"; then stage "$label" run_tests "$label" ci -L "^$label\$" || true; fi
+    done
+    if [[ $layer == all ]]; then stage fuzz-replay run_tests fuzz-replay ci -L '^fuzz$' || true; fi
+    if wants lint; then stage clang-tidy tidy_stage || true; fi
+  fi
+  if wants fuzz; then stage fuzz fuzz_stage || true; fi
+  if wants tsan; then stage tsan tsan_stage || true; fi
+  if wants release; then stage release release_stage || true; fi
+  finish
+}
+
+main
+exit
