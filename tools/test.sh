@@ -6,6 +6,8 @@
 #
 # Builds: build/ci (ASan + UBSan; every layer), build/tsan (what shares memory between threads), build/fuzz (libFuzzer, seconds a
 # target), build/release (the programs once more as shipped, for e2e).
+# Stages call functions by name, which shellcheck does not follow.
+# shellcheck disable=SC2317
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
