@@ -31,12 +31,17 @@ build_quietly() {
     NINJA_STATUS='[%p, %e s] ' ninja -C build/release "$@"
     return
   fi
-  local log=build/quickstart-build.log
-  if ! NINJA_STATUS='%p ' ninja -C build/release "$@" | tee "$log" |
-    awk '{ p = int($1 / 10) } $1 ~ /%$/ && p > last { last = p; printf "   %d%% built\n", p * 10; fflush() }'; then
+  local log=build/quickstart-build.log percent shown=-1
+  NINJA_STATUS='%p ' ninja -C build/release "$@" | tee "$log" | while read -r percent _; do
+    percent=${percent%\%}
+    if [[ $percent =~ ^[0-9]+$ ]] && ((percent / 10 > shown)); then
+      shown=$((percent / 10))
+      echo "   $percent% built"
+    fi
+  done || {
     tail -n 40 "$log"
     die "the build failed; the whole of it is in $log"
-  fi
+  }
 }
 
 port_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

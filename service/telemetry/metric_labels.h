@@ -69,16 +69,16 @@ std::span<const std::string_view> ReasonLabelValues();
 // An index into a label's values; what MetricPage::Get takes.
 class LabelIndex {
  public:
+  // NOLINTBEGIN(google-explicit-constructor): a label's index is what every one of these is.
   template <typename T>
   requires std::integral<T>
-  constexpr LabelIndex(T index)
-      : value_(static_cast<size_t>(index)) {}  // NOLINT(google-explicit-constructor)
+  constexpr LabelIndex(T index) : value_(static_cast<size_t>(index)) {}
   template <typename E>
   requires std::is_enum_v<E>
-  constexpr LabelIndex(E label)
-      : value_(static_cast<size_t>(label)) {}       // NOLINT(google-explicit-constructor)
-  constexpr LabelIndex(ErrorReason reason)          // NOLINT(google-explicit-constructor)
-      : value_(static_cast<size_t>(reason) + 1) {}  // after "none"
+  constexpr LabelIndex(E label) : value_(static_cast<size_t>(label)) {}
+  // After "none".
+  constexpr LabelIndex(ErrorReason reason) : value_(static_cast<size_t>(reason) + 1) {}
+  // NOLINTEND(google-explicit-constructor)
 
   constexpr size_t value() const { return value_; }
 
