@@ -141,6 +141,13 @@ TEST_F(RouterFailures, OldEpochIsNotDelivered) {
   EXPECT_EQ(Reason(reader->Finish()), "REPLICA_LOST");
 }
 
+TEST_F(RouterFailures, ReplicasAreFoundByName) {
+  AddReplica(Says("fine"));
+  by_name_ = true;
+  StartRouter();
+  EXPECT_EQ(Stream(Request()).text(), "fine");
+}
+
 TEST_F(RouterFailures, OtherFingerprintGetsNoCalls) {
   replicas_.push_back(std::make_unique<tests::FakeReplica>(
       tests::FakeReplica::ReadyStatus("another"), [](const auto&) { return Script{}; }));

@@ -43,10 +43,17 @@ tests::FakeReplica& RouterFixture::AddReplica(tests::FakeReplica::ScriptFor scri
 }
 
 void RouterFixture::StartRouter(CallLimits limits, size_t num_ready) {
+  router_.reset();  // a second one may be started, and the first uses the metrics to its end
   metrics_ = *MetricPage::Create(1);
   RouterServerOptions options{
       .listen = "127.0.0.1:0", .replicas = {}, .limits = limits, .reflection = reflection_};
-  for (const auto& replica : replicas_) options.replicas.addresses.push_back(replica->address());
+  for (const auto& replica : replicas_) {
+    if (by_name_) {
+      options.replicas.names.push_back({"localhost", std::to_string(replica->port())});
+    } else {
+      options.replicas.addresses.push_back(replica->address());
+    }
+  }
   auto router = RouterServer::Start(options, *LoadServedModel(kModelDir, ""), metrics_.get());
   ASSERT_TRUE(router.ok()) << router.status();
   router_ = *std::move(router);

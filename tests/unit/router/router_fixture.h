@@ -51,7 +51,9 @@ class RouterFixture : public ::testing::Test {
   // The replica's tokens for `text`, one a message.
   Script Says(std::string_view text) const;
 
-  bool reflection_ = true;  // before StartRouter
+  // Set before StartRouter.
+  bool reflection_ = true;
+  bool by_name_ = false;  // the replicas as dns:///localhost:PORT
   std::string fingerprint_;
   std::optional<Tokenizer> tokenizer_;
   std::unique_ptr<MetricPage> metrics_;

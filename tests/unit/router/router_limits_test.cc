@@ -171,20 +171,31 @@ TEST_F(RouterLimits, WithoutAReplica) {
   EXPECT_FALSE(router_->ready());
 }
 
-TEST_F(RouterLimits, SlowReaderIsCutOff) {
-  Script endless = Says(std::string(200, 'x'));
+// How a reader that takes nothing is cut off, as the metric names it.
+struct SlowReaderCase {
+  SlowReaderLabel label;
+  absl::Duration timeout;
+  size_t max_pending_bytes;
+};
+
+class RouterSlowReader : public RouterLimits,
+                         public ::testing::WithParamInterface<SlowReaderCase> {};
+
+TEST_P(RouterSlowReader, IsCutOff) {
+  Script endless;
   endless.tokens.assign(400, Ids("x")[0]);
   endless.hang_at_end = true;
   tests::FakeReplica& replica = AddReplica(endless);
-  StartRouter({.slow_reader_timeout = absl::Milliseconds(200)});
+  StartRouter({.slow_reader_timeout = GetParam().timeout,
+               .max_pending_bytes = GetParam().max_pending_bytes});
   auto request = Request();
   request.mutable_parameters()->set_max_new_tokens(400);
   request.mutable_parameters()->set_logprobs(20);
-  // Takes nothing: a window of 64 KiB is full after some 150 tokens with 20 alternatives each.
+  // A window of 64 KiB is full after some 200 tokens with 20 alternatives each, and does not grow.
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 16384);
-  auto slow_stub = phi::v1::TextGeneration::NewStub(
+  const auto slow_stub = phi::v1::TextGeneration::NewStub(
       grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(router_->port()),
                                 grpc::InsecureChannelCredentials(),
                                 arguments));
@@ -195,9 +206,14 @@ TEST_F(RouterLimits, SlowReaderIsCutOff) {
   while (reader->Read(&message)) {
   }
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  EXPECT_EQ(metrics_->Get(MetricId::kRouterSlowReadersTotal, {SlowReaderLabel::kStalled}).Value(),
-            1);
+  EXPECT_EQ(metrics_->Get(MetricId::kRouterSlowReadersTotal, {GetParam().label}).Value(), 1);
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Ways,
+    RouterSlowReader,
+    ::testing::Values(SlowReaderCase{SlowReaderLabel::kStalled, absl::Milliseconds(200), 1 << 20},
+                      SlowReaderCase{SlowReaderLabel::kBufferFull, absl::Seconds(60), 8192}));
 
 }  // namespace
 }  // namespace phi::service
