@@ -65,7 +65,7 @@ struct RequestEnd {
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
-  virtual void OnToken(shard::SampledToken token) = 0;
+  virtual void OnToken(shard::SampledToken token, const RequestTimes& times) = 0;
   // The last call, exactly once (I3).
   virtual void OnEnd(const RequestEnd& end) = 0;
 };

@@ -260,7 +260,7 @@ void StepLoop::Deliver(const std::vector<RequestEvent>& events) {
               static_cast<unsigned long long>(event.request_id));
     if (event.token) {
       metrics_->OnToken(event.times);
-      found->second->OnToken(*event.token);
+      found->second->OnToken(*event.token, event.times);
     }
     if (event.end) {
       metrics_->OnEnd(*event.end);

@@ -80,11 +80,9 @@ void SetDuration(SteadyDuration from, google::protobuf::Duration* to) {
   to->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
 }
 
-void FillSummary(const RequestEnd& end, phi::worker::v1::Summary* summary) {
-  const RequestTimes& times = end.times;
+void FillFirstTimes(const RequestTimes& times, phi::worker::v1::Summary* summary) {
   SetDuration(times.admitted - times.arrival, summary->mutable_queue());
   SetDuration(times.first_token - times.admitted, summary->mutable_prefill());
-  SetDuration(end.ended - times.first_token, summary->mutable_decode());
 }
 
 void FillToken(const shard::SampledToken& token,
@@ -158,9 +156,10 @@ TokenStreamCall* TokenStreamCall::Start(grpc::CallbackServerContext* context,
   return reactor;
 }
 
-void TokenStreamCall::OnToken(shard::SampledToken token) {
+void TokenStreamCall::OnToken(shard::SampledToken token, const RequestTimes& times) {
   {
     absl::MutexLock lock(&mutex_);
+    if (times.latest_token == times.first_token) first_times_ = times;
     pending_.push_back(std::move(token));
   }
   Advance();
@@ -179,9 +178,11 @@ void TokenStreamCall::FillMessage() {
   const size_t count = std::min(pending_.size(), kTokensPerMessage);
   for (size_t i = 0; i < count; ++i) FillToken(pending_[i], want_logprobs_, message_.add_tokens());
   pending_.erase(pending_.begin(), pending_.begin() + static_cast<int64_t>(count));
+  if (first_times_) FillFirstTimes(*first_times_, message_.mutable_summary());
+  first_times_.reset();
   if (!end_ || !end_->status.ok() || !pending_.empty()) return;
   message_.set_finish_reason(ToProto(end_->reason));
-  FillSummary(*end_, message_.mutable_summary());
+  SetDuration(end_->ended - end_->times.first_token, message_.mutable_summary()->mutable_decode());
 }
 
 void TokenStreamCall::Advance() {

@@ -41,7 +41,8 @@ class TokenStreamCall final : public grpc::ServerWriteReactor<phi::worker::v1::G
                                 StepLoop* loop);
 
   // TokenSink, on the step loop's thread.
-  void OnToken(shard::SampledToken token) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnToken(shard::SampledToken token, const RequestTimes& times) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void OnEnd(const RequestEnd& end) override ABSL_LOCKS_EXCLUDED(mutex_);
 
   // grpc::ServerWriteReactor, on gRPC's threads.
@@ -67,6 +68,7 @@ class TokenStreamCall final : public grpc::ServerWriteReactor<phi::worker::v1::G
 
   absl::Mutex mutex_;
   std::deque<shard::SampledToken> pending_ ABSL_GUARDED_BY(mutex_);
+  std::optional<RequestTimes> first_times_ ABSL_GUARDED_BY(mutex_);  // until they are sent
   std::optional<RequestEnd> end_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool broken_ ABSL_GUARDED_BY(mutex_) = false;    // nobody reads any more

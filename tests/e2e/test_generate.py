@@ -77,7 +77,9 @@ def test_the_same_seed_draws_the_same(client):
 def test_a_stop_string_cuts_the_text_before_it(client):
     free = client.generate(PROMPT, max_new_tokens=40, ignore_eos=True).completions[0].text
     stop = free[len(free) // 2 :][:3]
-    cut = client.generate(PROMPT, max_new_tokens=40, ignore_eos=True, stop=[stop]).completions[0]
+    answer = client.generate(PROMPT, max_new_tokens=40, ignore_eos=True, stop=[stop])
+    assert answer.summary.timings.prefill.ToNanoseconds() > 0
+    cut = answer.completions[0]
     assert cut.text == free[: free.index(stop)]
     assert finish_name(cut.finish) == "STOP_STRING" and cut.finish.stop == stop
     kept = client.generate(PROMPT, max_new_tokens=40, ignore_eos=True, stop=[stop], include_stop=True).completions[0]

@@ -31,7 +31,7 @@ SchedulerLimits Limits() {
 
 class RecordingSink : public TokenSink {
  public:
-  void OnToken(shard::SampledToken token) override {
+  void OnToken(shard::SampledToken token, const RequestTimes& /*times*/) override {
     absl::MutexLock lock(&mutex_);
     EXPECT_FALSE(ended_) << "a token after the end";
     tokens_.push_back(token.token_id);

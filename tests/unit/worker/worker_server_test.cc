@@ -136,6 +136,9 @@ TEST_F(WorkerServerTest, StreamsTheModelsAnswer) {
   EXPECT_EQ(answer.tokens.size(), 50u);
   EXPECT_EQ(answer.messages.back().finish_reason(), phi::v1::FINISH_REASON_MAX_NEW_TOKENS);
   EXPECT_GT(answer.messages.back().summary().decode().nanos(), 0);
+  const proto::Summary& first = answer.messages.front().summary();
+  EXPECT_TRUE(first.has_queue());
+  EXPECT_GT(first.prefill().nanos(), 0);
   EXPECT_FALSE(answer.messages.front().tokens(0).has_logprob());
 }
 
