@@ -177,7 +177,8 @@ std::string LabelText(const service::MetricLabel& label) {
   if (label.kind != service::LabelKind::kValues || label.values.size() > kMostShown) return text;
   text += ": ";
   for (size_t i = 0; i < label.values.size(); ++i) {
-    text += (i > 0 ? ", " : "") + std::string(label.values[i]);
+    if (i > 0) text += ", ";
+    text += label.values[i];
   }
   return text;
 }
