@@ -144,7 +144,7 @@ std::string FlagsTable(service::Program program) {
   for (const service::FlagRow& row : service::FlagTable()) {
     if ((row.programs & static_cast<uint8_t>(program)) == 0) continue;
     std::string value(row.default_value);
-    if (!value.empty() && value != service::kRequired) value = "`" + value + "`";
+    if (!value.empty() && value != service::kRequired) value = absl::StrFormat("`%s`", value);
     table.AddRow(
         {"`--" + std::string(row.name) + "`", std::string(row.value), value, Cell(row.meaning)});
   }
