@@ -1,5 +1,6 @@
 """I1 over the public RPC: a request's tokens and log-probabilities do not depend on what else runs, nor on a restart."""
 
+import pathlib
 import threading
 
 import pytest
@@ -32,14 +33,21 @@ def company(client, index, messages):
     messages[index] = join(stream)[1]
 
 
-@pytest.mark.parametrize("world_size", [1, 2])
-def test_alone_in_company_and_after_a_restart(world_size):
-    with Replica(NANO, world_size) as replica:
+def machine_isas():
+    """The instruction sets of the kernels that this machine has."""
+    flags = set(pathlib.Path("/proc/cpuinfo").read_text(encoding="ascii").split("flags", 1)[1].split("\n", 1)[0].split())
+    wants = {"avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq"}, "avx512_bf16": {"avx512_bf16"}}
+    return [isa for isa, needed in wants.items() if needed <= flags]
+
+
+@pytest.mark.parametrize(("world_size", "isa"), [(1, "auto"), *((2, isa) for isa in machine_isas())])
+def test_alone_in_company_and_after_a_restart(world_size, isa):
+    with Replica(NANO, world_size, f"--isa={isa}") as replica:
         alone = {name: answer(replica.client, name) for name in REQUESTS}
         assert all(len(ids) == 24 for ids, _ in alone.values())
 
     # Another process, smaller steps, so that prompts come in chunks, and fifteen others at any moment.
-    with Replica(NANO, world_size, *FLAGS) as replica:
+    with Replica(NANO, world_size, f"--isa={isa}", *FLAGS) as replica:
         assert {name: answer(replica.client, name) for name in REQUESTS} == alone, "after a restart, in chunks"
         others = {}
         threads = [threading.Thread(target=company, args=(replica.client, i, others)) for i in range(15)]
