@@ -48,13 +48,13 @@ void RotateAndStoreRow(const KvBlockLayout& layout,
                        int64_t block,
                        int64_t slot) {
   const AttentionShape& shape = layout.shape;
-  for (int head = 0; head < shape.num_heads; ++head)
+  for (int64_t head = 0; head < shape.num_heads; ++head)
     RotateHead(rotary, shape.rotary_dim, qkv + head * shape.head_dim);
   float* keys = qkv + shape.query_cols();
   const float* values = keys + shape.key_value_cols();
   std::byte* key_block = cache.keys + block * layout.block_bytes();
   std::byte* value_block = cache.values + block * layout.block_bytes();
-  for (int head = 0; head < shape.num_key_value_heads; ++head) {
+  for (int64_t head = 0; head < shape.num_key_value_heads; ++head) {
     float* key = keys + head * shape.head_dim;
     RotateHead(rotary, shape.rotary_dim, key);
     const int64_t in_block = head * layout.head_elements();

@@ -21,6 +21,7 @@ absl::StatusOr<pid_t> StartChild(const std::string& program, const std::vector<s
   std::vector<std::string> words = {std::filesystem::path(program).filename().string()};
   words.insert(words.end(), args.begin(), args.end());
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   const pid_t parent = getpid();
