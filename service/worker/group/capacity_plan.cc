@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_format.h"
+#include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
 
 namespace phi::service {
@@ -17,6 +18,7 @@ std::vector<shard::MemoryPlan> PlanRanks(const CapacityRequest& request,
                                          const kernels::Backend& backend,
                                          const shard::RankLimits& limits) {
   std::vector<shard::MemoryPlan> plans;
+  plans.reserve(static_cast<size_t>(request.world_size));
   for (int rank = 0; rank < request.world_size; ++rank) {
     plans.push_back(shard::PlanMemory(config, backend, limits, rank, request.world_size));
   }
@@ -45,12 +47,13 @@ absl::StatusOr<CapacityPlan> PlanCapacity(const CapacityRequest& request,
                  .num_kv_blocks = 1};
   plan.ranks = PlanRanks(request, config, backend, plan.limits);
   // Uneven shares: the block id is the same on all ranks, so the largest share decides.
-  uint64_t block_bytes = 1;
+  uint64_t block_bytes = 0;
   uint64_t all_block_bytes = 0;
   for (const shard::MemoryPlan& rank : plan.ranks) {
     block_bytes = std::max<uint64_t>(block_bytes, rank.kv_cache);
     all_block_bytes += rank.kv_cache;
   }
+  PHI_CHECK(block_bytes > 0 && all_block_bytes > 0, "no KV cache on %d ranks", request.world_size);
   const uint64_t fixed_bytes = plan.total_bytes() - all_block_bytes;
   const uint64_t context = static_cast<uint64_t>(config.max_positions);
   const uint64_t context_blocks = (context + kernels::kKvBlockTokens - 1) / kernels::kKvBlockTokens;
