@@ -85,10 +85,6 @@ Sampler::Sampler(uint32_t vocab_size, uint32_t num_real_tokens, uint32_t eos_tok
   weights_.reserve(num_real_tokens);
 }
 
-size_t Sampler::ScratchBytes(uint32_t num_real_tokens) {
-  return num_real_tokens * (2 * sizeof(uint64_t) + sizeof(double));
-}
-
 SampledToken Sampler::Sample(std::span<const float> logits,
                              uint32_t position,
                              const SamplingParams& params) {

@@ -32,9 +32,6 @@ class Sampler {
                       uint32_t position,
                       const SamplingParams& params);
 
-  // What a sampler of that size takes, in bytes.
-  static size_t ScratchBytes(uint32_t num_real_tokens);
-
  private:
   uint32_t Greedy(std::span<const float> logits, const SamplingParams& params) const;
   uint32_t Draw(std::span<const float> logits, uint32_t position, const SamplingParams& params);

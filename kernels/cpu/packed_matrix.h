@@ -49,7 +49,6 @@ class CpuPackedMatrix final : public PackedMatrix {
 
   int64_t num_panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
   int64_t steps() const { return StepsFor(dtype_, cols_); }
-  int64_t panel_bytes() const { return steps() * kStepBytes; }
   const std::byte* data() const { return buffer_.data(); }
 
   // One weight, for tests.
