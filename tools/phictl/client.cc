@@ -10,8 +10,10 @@ namespace phi::phictl {
 
 using service::ExitCode;
 
-std::shared_ptr<grpc::Channel> Connect(const Connection& connection) {
-  return grpc::CreateChannel(connection.address, grpc::InsecureChannelCredentials());
+std::shared_ptr<grpc::Channel> Connect(const Connection& connection,
+                                       const grpc::ChannelArguments& arguments) {
+  return grpc::CreateCustomChannel(
+      connection.address, grpc::InsecureChannelCredentials(), arguments);
 }
 
 std::unique_ptr<grpc::ClientContext> NewContext(const Connection& connection) {

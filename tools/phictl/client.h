@@ -15,7 +15,9 @@ struct Connection {
   absl::Duration timeout = absl::Minutes(10);
 };
 
-std::shared_ptr<grpc::Channel> Connect(const Connection& connection);
+// Without arguments of its own, a channel shares its connection with others to the same place.
+std::shared_ptr<grpc::Channel> Connect(const Connection& connection,
+                                       const grpc::ChannelArguments& arguments = {});
 
 // A context whose deadline is the connection's timeout from now.
 std::unique_ptr<grpc::ClientContext> NewContext(const Connection& connection);
