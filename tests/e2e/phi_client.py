@@ -57,6 +57,7 @@ class Refusal:
         self.metadata = dict(error.trailing_metadata() or ())
         self.initial_metadata = dict(error.initial_metadata() or ()) if hasattr(error, "initial_metadata") else {}
         self.reason, self.domain, self.fields = None, None, []
+        self.retry_seconds = None  # RetryInfo's
         status = message_class("google.rpc.Status").FromString(self.metadata.get(DETAILS_KEY, b""))
         for detail in status.details:
             name = detail.type_url.rpartition("/")[2]
@@ -65,16 +66,38 @@ class Refusal:
                 self.reason, self.domain = body.reason, body.domain
             elif name == "google.rpc.BadRequest":
                 self.fields = [violation.field for violation in body.field_violations]
+            elif name == "google.rpc.RetryInfo":
+                self.retry_seconds = body.retry_delay.ToNanoseconds() / 1e9
 
     def __repr__(self):
         return f"{self.code.name} {self.reason} {self.fields} {self.message!r}"
 
 
-class Client:
-    """Calls of phi.v1.TextGeneration and health on one channel."""
+class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor):
+    """Adds the token to each call. (grpcio's own call credentials refuse a channel without TLS.)"""
 
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address)
+    def __init__(self, token):
+        self.header = ("authorization", f"Bearer {token}")
+
+    def _add(self, continuation, details, request):
+        return continuation(details._replace(metadata=[*(details.metadata or ()), self.header]), request)
+
+    intercept_unary_unary = intercept_unary_stream = intercept_stream_stream = _add
+
+
+class Client:
+    """Calls of phi.v1.TextGeneration and health on one channel.
+
+    `tls_ca`: PEM bytes of the CA that the server is checked against; without it the channel is plain. `token`: a bearer token.
+    """
+
+    def __init__(self, address, tls_ca=None, token=None):
+        if tls_ca is None:
+            self.channel = grpc.insecure_channel(address)
+        else:
+            self.channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(tls_ca))
+        if token is not None:
+            self.channel = grpc.intercept_channel(self.channel, _BearerToken(token))
 
     def close(self):
         self.channel.close()

@@ -208,3 +208,27 @@ class Replica:
         self.client.close()
         self.router.stop()
         self.worker.stop()
+
+
+class Serve(Program):
+    """phi-serve on free ports."""
+
+    def __init__(self, *flags):
+        self.address = f"127.0.0.1:{free_port()}"
+        super().__init__(
+            "phi-serve", f"--model={NANO}", "--tensor_parallel=2", "--dtype=float32", f"--listen={self.address}",
+            "--metrics_listen=127.0.0.1:0", "--log_format=json", *flags,
+        )  # fmt: skip
+
+    def wait_ready(self):
+        client = Client(self.address)
+
+        def serving():
+            assert self.process.poll() is None, self.log()
+            try:
+                return client.health("readiness") == "SERVING"
+            except Exception:  # nothing listens yet
+                return False
+
+        wait_until(serving, "phi-serve ready")
+        client.close()

@@ -6,34 +6,10 @@ import subprocess
 
 import pytest
 from phi_client import Client
-from phi_programs import BIN, NANO, PATIENCE, Program, alive, free_port, marked_processes, wait_until
+from phi_programs import BIN, PATIENCE, Program, Serve, alive, free_port, marked_processes, wait_until
 
 PROMPT = 'def print_prime(n):\n   """\n   Print all primes between 1 and n\n   """\n'
 NOTHING_THERE = 69
-
-
-class Serve(Program):
-    """phi-serve on free ports."""
-
-    def __init__(self, *flags):
-        self.address = f"127.0.0.1:{free_port()}"
-        super().__init__(
-            "phi-serve", f"--model={NANO}", "--tensor_parallel=2", "--dtype=float32", f"--listen={self.address}",
-            "--metrics_listen=127.0.0.1:0", "--log_format=json", *flags,
-        )  # fmt: skip
-
-    def wait_ready(self):
-        client = Client(self.address)
-
-        def serving():
-            assert self.process.poll() is None, self.log()
-            try:
-                return client.health("readiness") == "SERVING"
-            except Exception:  # nothing listens yet
-                return False
-
-        wait_until(serving, "phi-serve ready")
-        client.close()
 
 
 @pytest.fixture(scope="module")

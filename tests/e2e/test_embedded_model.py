@@ -3,8 +3,7 @@
 import subprocess
 import sys
 
-from phi_programs import ROOT
-from test_commands import Serve
+from phi_programs import ROOT, Serve
 
 EVALUATION_SECONDS = 240
 

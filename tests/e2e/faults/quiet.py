@@ -1,0 +1,58 @@
+"""What every row of docs/reliability.md asserts beside its own promise: the replica is as it was before the fault."""
+
+from phi_programs import SANITIZED, alive, wait_until
+
+REFERENCES = (
+    ("def f():\n", {"max_new_tokens": 6, "ignore_eos": True, "logprobs": 2}),
+    ("def add(a, b):\n", {"max_new_tokens": 6, "ignore_eos": True, "logprobs": 0, "temperature": 0.9, "seed": 11}),
+)
+# What a program may keep after faults that together moved far more: caches of the allocator, threads, gRPC's pools.
+MEMORY_MAY_GROW = 64e6
+
+
+def under_way(replica):
+    """What the replica holds for requests, by its own metrics; all zero when none is under way."""
+    worker, router = replica.worker, replica.router
+    return {
+        "router in flight": router.metric("phi_router_inflight_requests"),
+        "running": worker.metric("phi_requests_running"),
+        "waiting": worker.metric("phi_requests_waiting"),
+        "waiting tokens": worker.metric("phi_waiting_tokens"),
+        "owned blocks": worker.metric('phi_kv_blocks{state="owned"}'),
+    }
+
+
+class Quiet:
+    """Remembers a replica's answers, processes and memory, and asserts that they are the same again."""
+
+    def __init__(self, replica):
+        self.replica = replica
+        self.answers = self._answers()
+        self.pids = [replica.router.pid, replica.worker.pid, *replica.worker.rank_pids().values()]
+        self.blocks = self._blocks()
+        self.memory = self._memory()
+
+    def _answers(self):
+        answers = []
+        for prompt, parameters in REFERENCES:
+            answer = self.replica.client.generate(prompt, timeout=120, **parameters)
+            answers.append((answer.completions, answer.summary.usage.prompt_tokens))
+        return answers
+
+    def _blocks(self):
+        return sum(self.replica.worker.metric(f'phi_kv_blocks{{state="{state}"}}') for state in ("free", "cached", "owned"))
+
+    def _memory(self):
+        return {server.name: server.metric("process_resident_memory_bytes") for server in (self.replica.router, self.replica.worker)}
+
+    def check(self):
+        """No process lost, nothing held, the same answers to the bit, all blocks there, memory bounded."""
+        worker = self.replica.worker
+        pids = [self.replica.router.pid, worker.pid, *worker.rank_pids().values()]
+        assert pids == self.pids and all(alive(pid) for pid in pids), f"processes {self.pids} became {pids}"
+        assert self._answers() == self.answers, "another answer than before"
+        wait_until(lambda: not any(under_way(self.replica).values()), "nothing under way")
+        assert self._blocks() == self.blocks
+        if not SANITIZED:
+            for name, now in self._memory().items():
+                assert now <= self.memory[name] + MEMORY_MAY_GROW, f"{name} grew from {self.memory[name]:.0f} to {now:.0f} bytes"
