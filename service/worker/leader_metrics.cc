@@ -20,6 +20,8 @@ FinishLabel LabelOf(const RequestEnd& end) {
       return FinishLabel::kContextLength;
     case FinishReason::kTimeLimit:
       return FinishLabel::kTimeLimit;
+    case FinishReason::kStopString:
+      return FinishLabel::kStopString;
   }
   return FinishLabel::kError;
 }

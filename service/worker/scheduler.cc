@@ -43,6 +43,10 @@ absl::Status CheckRequest(const EngineRequest& request, const SchedulerLimits& l
                         request.max_new_tokens,
                         limits.context_tokens));
   }
+  if (request.num_samples != 1) {
+    return MakeFieldError(
+        ErrorReason::kUnsupportedField, "parameters.n", "samples are not shared yet");
+  }
   const auto out_of_range = [&](uint32_t id) { return id >= limits.vocabulary_tokens; };
   if (std::any_of(request.prompt.begin(), request.prompt.end(), out_of_range)) {
     return MakeFieldError(ErrorReason::kTokenIdOutOfRange,
@@ -125,6 +129,17 @@ std::optional<RequestEvent> Scheduler::Cancel(uint64_t request_id, SteadyTime no
   if (found == waiting_.end()) return std::nullopt;
   RequestEvent event = End(*found, cancelled, FinishReason::kEos, now);
   waiting_.erase(found);
+  return event;
+}
+
+std::optional<RequestEvent> Scheduler::EndSample(uint64_t request_id,
+                                                 uint32_t sample,
+                                                 SteadyTime now) {
+  Sequence* sequence = sample == 0 ? FindRunning(request_id) : nullptr;
+  if (sequence == nullptr) return std::nullopt;
+  RequestEvent event = End(*sequence, absl::OkStatus(), FinishReason::kStopString, now);
+  event.sample_end.reset();
+  DropEnded();
   return event;
 }
 
@@ -279,8 +294,7 @@ void Scheduler::TakeToken(Sequence& sequence,
   if (sequence.num_generated == 0) times.first_token = now;
   ++sequence.num_generated;
   sequence.latest_token = token.token_id;
-  events.push_back(
-      RequestEvent{.request_id = sequence.request.id, .token = token, .end = {}, .times = times});
+  events.push_back(RequestEvent{.request_id = sequence.request.id, .token = token, .times = times});
   if (const auto reason = FinishOf(sequence, token.token_id)) {
     events.push_back(End(sequence, absl::OkStatus(), *reason, now));
   }
@@ -317,6 +331,7 @@ RequestEvent Scheduler::End(Sequence& sequence,
                                                      : RequestStage::kDecode;
   RequestEvent event;
   event.request_id = sequence.request.id;
+  if (status.ok()) event.sample_end = reason;
   event.times = sequence.times;
   event.end = RequestEnd{.status = status,
                          .reason = reason,

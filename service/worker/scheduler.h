@@ -28,6 +28,7 @@ struct SchedulerLimits {
   uint32_t num_kv_blocks = 0;
   uint32_t max_queued_requests = 0;
   uint32_t max_queued_tokens = 0;  // prompt tokens
+  bool prefix_cache = true;        // full KV blocks of equal content are shared
 };
 
 // Prompt tokens in one step: they bound how long a step takes, and so how long others wait for
@@ -66,8 +67,11 @@ struct StepWork {
 
 struct RequestEvent {
   uint64_t request_id = 0;
-  std::optional<shard::SampledToken> token;  // set: one more token, drawn at times.latest_token
-  std::optional<RequestEnd> end;             // set: the end, after which the id is forgotten
+  uint32_t sample = 0;
+  std::optional<shard::SampledToken> token =
+      {};                                       // set: one more token, drawn at times.latest_token
+  std::optional<FinishReason> sample_end = {};  // set: the sample finished
+  std::optional<RequestEnd> end = {};           // set: the end, after which the id is forgotten
   RequestTimes times;
 };
 
@@ -83,6 +87,8 @@ class Scheduler {
   // Its end as CANCELLED, its blocks free; nothing where it has ended already. Not between Plan and
   // Commit.
   std::optional<RequestEvent> Cancel(uint64_t request_id, SteadyTime now);
+  // One sample's end, as the caller wants no more of it; the request's where it was the last one.
+  std::optional<RequestEvent> EndSample(uint64_t request_id, uint32_t sample, SteadyTime now);
   // Ends everything whose time is up: with TIME_LIMIT after the first token, as DEADLINE_IN_QUEUE
   // before it.
   std::vector<RequestEvent> Expire(SteadyTime now);

@@ -130,6 +130,11 @@ void StepLoop::Cancel(uint64_t request_id) {
   if (!closed_) inbox_.cancellations.push_back(request_id);
 }
 
+void StepLoop::EndSample(uint64_t request_id, uint32_t sample) {
+  absl::MutexLock lock(&mutex_);
+  if (!closed_) inbox_.ended_samples.push_back({request_id, sample});
+}
+
 void StepLoop::Drain(SteadyTime deadline) {
   absl::MutexLock lock(&mutex_);
   if (inbox_.draining) return;
@@ -173,7 +178,7 @@ void StepLoop::Run() {
 StepLoop::Inbox StepLoop::TakeInbox() {
   const auto has_mail = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return inbox_.stop || !inbox_.arrivals.empty() || !inbox_.cancellations.empty() ||
-           inbox_.draining;
+           !inbox_.ended_samples.empty() || inbox_.draining;
   };
   absl::MutexLock lock(&mutex_);
   if (scheduler_.empty()) {
@@ -182,6 +187,7 @@ StepLoop::Inbox StepLoop::TakeInbox() {
   Inbox taken;
   taken.arrivals.swap(inbox_.arrivals);
   taken.cancellations.swap(inbox_.cancellations);
+  taken.ended_samples.swap(inbox_.ended_samples);
   taken.stop = inbox_.stop;
   taken.draining = inbox_.draining;
   taken.drain_deadline = inbox_.drain_deadline;
@@ -206,6 +212,10 @@ void StepLoop::TakeArrivals(Inbox& inbox, SteadyTime now) {
   }
   for (uint64_t id : inbox.cancellations) {
     if (auto event = scheduler_.Cancel(id, now)) Deliver({*std::move(event)});
+  }
+  for (const SampleId& ended : inbox.ended_samples) {
+    if (auto event = scheduler_.EndSample(ended.request_id, ended.sample, now))
+      Deliver({*std::move(event)});
   }
 }
 
@@ -260,8 +270,9 @@ void StepLoop::Deliver(const std::vector<RequestEvent>& events) {
               static_cast<unsigned long long>(event.request_id));
     if (event.token) {
       metrics_->OnToken(event.times);
-      found->second->OnToken(*event.token, event.times);
+      found->second->OnToken(event.sample, *event.token, event.times);
     }
+    if (event.sample_end) found->second->OnSampleEnd(event.sample, *event.sample_end);
     if (event.end) {
       metrics_->OnEnd(*event.end);
       found->second->OnEnd(*event.end);

@@ -70,6 +70,8 @@ phi::v1::FinishReason ToProto(FinishReason reason) {
       return phi::v1::FINISH_REASON_CONTEXT_LENGTH;
     case FinishReason::kTimeLimit:
       return phi::v1::FINISH_REASON_TIME_LIMIT;
+    case FinishReason::kStopString:
+      return phi::v1::FINISH_REASON_STOP_STRING;
   }
   return phi::v1::FINISH_REASON_UNSPECIFIED;
 }
@@ -81,6 +83,7 @@ void SetDuration(SteadyDuration from, google::protobuf::Duration* to) {
 }
 
 void FillFirstTimes(const RequestTimes& times, phi::worker::v1::Summary* summary) {
+  summary->set_cached_prompt_tokens(times.cached_prompt_tokens);
   SetDuration(times.admitted - times.arrival, summary->mutable_queue());
   SetDuration(times.first_token - times.admitted, summary->mutable_prefill());
 }
@@ -156,7 +159,9 @@ TokenStreamCall* TokenStreamCall::Start(grpc::CallbackServerContext* context,
   return reactor;
 }
 
-void TokenStreamCall::OnToken(shard::SampledToken token, const RequestTimes& times) {
+void TokenStreamCall::OnToken(uint32_t /*sample*/,
+                              shard::SampledToken token,
+                              const RequestTimes& times) {
   {
     absl::MutexLock lock(&mutex_);
     if (times.latest_token == times.first_token) first_times_ = times;

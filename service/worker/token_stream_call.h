@@ -41,8 +41,9 @@ class TokenStreamCall final : public grpc::ServerWriteReactor<phi::worker::v1::G
                                 StepLoop* loop);
 
   // TokenSink, on the step loop's thread.
-  void OnToken(shard::SampledToken token, const RequestTimes& times) override
+  void OnToken(uint32_t sample, shard::SampledToken token, const RequestTimes& times) override
       ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnSampleEnd(uint32_t /*sample*/, FinishReason /*reason*/) override {}
   void OnEnd(const RequestEnd& end) override ABSL_LOCKS_EXCLUDED(mutex_);
 
   // grpc::ServerWriteReactor, on gRPC's threads.

@@ -31,11 +31,12 @@ SchedulerLimits Limits() {
 
 class RecordingSink : public TokenSink {
  public:
-  void OnToken(shard::SampledToken token, const RequestTimes& /*times*/) override {
+  void OnToken(uint32_t /*sample*/, shard::SampledToken token, const RequestTimes&) override {
     absl::MutexLock lock(&mutex_);
     EXPECT_FALSE(ended_) << "a token after the end";
     tokens_.push_back(token.token_id);
   }
+  void OnSampleEnd(uint32_t /*sample*/, FinishReason /*reason*/) override {}
   void OnEnd(const RequestEnd& end) override {
     absl::MutexLock lock(&mutex_);
     EXPECT_FALSE(ended_) << "I3";
@@ -173,6 +174,19 @@ TEST_F(StepLoopTest, CancelEndsWithinAStepAndRacesNothing) {
   loop_.Cancel(77);
   EXPECT_TRUE(Submit(Request(4, 4, 1))->WaitForEnd().status.ok());
   EXPECT_EQ(Metric(MetricId::kCancelledTotal, {StageLabel::kDecode}), 1);
+}
+
+TEST_F(StepLoopTest, SampleThatIsEndedEndsItsRequestAsOk) {
+  loop_.Start();
+  auto running = Submit(Request(1, 4, 150));
+  running->WaitForTokens(2);
+  loop_.EndSample(1, 0);
+  const RequestEnd end = running->WaitForEnd();
+  EXPECT_TRUE(end.status.ok()) << end.status;
+  EXPECT_EQ(end.reason, FinishReason::kStopString);
+  EXPECT_LT(end.generated_tokens, 150u);
+  loop_.EndSample(1, 0);
+  EXPECT_TRUE(Submit(Request(2, 4, 1))->WaitForEnd().status.ok());
 }
 
 TEST_F(StepLoopTest, RefusesAtOnceWhenFull) {
