@@ -83,6 +83,12 @@ struct SequenceRows {
   int32_t first_block = 0;  // index into StepBatch::block_ids of the sequence's block 0
 };
 
+// Ids of KV blocks: `to` becomes a copy of `from`.
+struct KvBlockCopy {
+  int32_t from = 0;
+  int32_t to = 0;
+};
+
 // One step's rows, in host memory; it must outlive the step.
 struct StepBatch {
   std::span<const int32_t> token_ids;       // [T]
@@ -90,6 +96,7 @@ struct StepBatch {
   std::span<const SequenceRows> sequences;  // cover 0 .. T-1 in order
   std::span<const int32_t> block_ids;       // block tables of all sequences, one after the other
   std::span<const int32_t> logits_rows;     // [R] rows whose logits are wanted, ascending
+  std::span<const KvBlockCopy> block_copies = {};  // no `to` is another's `from` or `to`
 
   int64_t num_rows() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_logits_rows() const { return static_cast<int64_t>(logits_rows.size()); }
@@ -144,6 +151,9 @@ class Backend {
   // --- One step. `T`, `R` and positions are those of the batch given to BeginStep. ---
 
   virtual void BeginStep(const StepBatch& batch) = 0;
+
+  // Carries out the batch's block_copies in one layer: keys and values, bit by bit.
+  virtual void CopyKvBlocks(const AttentionShape& shape, KvLayer cache) = 0;
 
   // hidden[t] = table[token_ids[t]]. table [vocab, hidden_size] in dtype(); hidden [T, hidden_size]
   // float32.

@@ -126,6 +126,9 @@ absl::Status PhiModel::Forward(const kernels::StepBatch& batch) {
   float* x = Floats(buffers_.hidden);
 
   backend.BeginStep(batch);
+  for (int layer = 0; layer < parts_.config.num_layers && !batch.block_copies.empty(); ++layer) {
+    backend.CopyKvBlocks(shape_, parts_.kv_cache.Layer(layer));
+  }
   backend.Embed(*weights.embedding, hidden_size, x);
   backend.LayerNorm(x, hidden_size, Norm(0), normed_);
   for (int layer = 0; layer < parts_.config.num_layers; ++layer) {

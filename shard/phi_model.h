@@ -50,7 +50,8 @@ class PhiModel {
   //
   // Collectives: exactly num_layers AllReduceSum of T * hidden_size values. Every rank must call
   // with the same batch in the same order (I4), or the group hangs until its deadline. KV: the
-  // slots of the batch's positions are written, and earlier ones of its sequences read. Waits for
+  // batch's block_copies come first; then the slots of its positions are written, and earlier ones
+  // of its sequences read. Waits for
   // the device. Errors: UNAVAILABLE if a collective fails, or what the device met; the model is
   // then unusable (I5).
   absl::Status Forward(const kernels::StepBatch& batch);

@@ -199,13 +199,18 @@ absl::StatusOr<std::vector<SampledToken>> PhiRank::RunStep(const StepPlan& plan)
 
 absl::StatusOr<std::vector<SampledToken>> PhiRank::DrawTokens(const StepPlan& plan) {
   std::vector<SampledToken> tokens;
+  size_t row = 0;
   for (uint32_t index = 0; index < plan.sequences.size(); ++index) {
     const PlannedSequence& sequence = plan.sequences[index];
-    if (!sequence.sample) continue;
-    PHI_ASSIGN_OR_RETURN(const std::span<const float> logits, gatherer_->Row(tokens.size()));
+    if (sequence.num_draws == 0) continue;
+    PHI_ASSIGN_OR_RETURN(const std::span<const float> logits, gatherer_->Row(row++));
     const uint32_t position = sequence.first_position + sequence.num_tokens;
-    tokens.push_back(sampler_->Sample(logits, position, sequence.sampling));
-    tokens.back().sequence_index = index;
+    SamplingParams params = sequence.sampling;
+    for (uint32_t draw = 0; draw < sequence.num_draws; ++draw, ++params.sample_index) {
+      tokens.push_back(sampler_->Sample(logits, position, params));
+      tokens.back().sequence_index = index;
+      tokens.back().draw_index = draw;
+    }
   }
   return tokens;
 }

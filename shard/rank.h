@@ -39,7 +39,7 @@ struct StepTimings {
 };
 
 struct StepResult {
-  std::vector<SampledToken> tokens;  // on rank 0; empty elsewhere
+  std::vector<SampledToken> tokens;  // by sequence, then draw; on rank 0 only
   StepTimings timings;
 };
 

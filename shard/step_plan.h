@@ -14,6 +14,18 @@ namespace phi::shard {
 
 // Most likely tokens that one row can be asked for.
 inline constexpr uint32_t kTopLogprobsMax = 20;
+// Samples that one prompt can be answered with, and so tokens drawn after one row.
+inline constexpr uint32_t kMaxDraws = 16;
+inline constexpr uint32_t kLogitBiasMax = 300;      // biased tokens of one sequence
+inline constexpr float kLargestLogitBias = 100.0F;  // either way
+inline constexpr float kLargestPenalty = 2.0F;      // of all three; the repetition penalty is > 0
+
+struct LogitBias {
+  uint32_t token_id = 0;
+  float bias = 0;
+
+  friend bool operator==(const LogitBias&, const LogitBias&) = default;
+};
 
 // How rank 0 draws one token. Only rank 0 reads it.
 struct SamplingParams {
@@ -25,10 +37,20 @@ struct SamplingParams {
   uint32_t sample_index = 0;  // which of the n samples: draws with (seed, sample_index, position)
   uint32_t num_top_logprobs = 0;  // most likely real tokens to report beside the chosen one
   bool want_logprobs = false;
-  bool mask_eos = false;  // before min_new_tokens
+  bool mask_eos = false;            // before min_new_tokens
+  float repetition_penalty = 1.0F;  // over prompt and output
+  float frequency_penalty = 0.0F;   // this and the next: over the output
+  float presence_penalty = 0.0F;
+  std::vector<LogitBias> logit_bias = {};  // each token once
 
   friend bool operator==(const SamplingParams&, const SamplingParams&) = default;
 };
+
+// Whether a draw needs to know the tokens so far.
+inline bool HasPenalties(const SamplingParams& params) {
+  return params.repetition_penalty != 1.0F || params.frequency_penalty != 0.0F ||
+         params.presence_penalty != 0.0F;
+}
 
 // `num_tokens` consecutive tokens of one sequence; they are StepPlan::token_ids in order.
 struct PlannedSequence {
@@ -36,11 +58,24 @@ struct PlannedSequence {
   uint32_t first_position = 0;
   // The KV blocks of positions 0 .. first_position + num_tokens - 1, kKvBlockTokens each.
   std::vector<uint32_t> block_ids = {};
-  // Whether a token is drawn after this sequence's last row, and how.
-  bool sample = false;
+  // How many tokens are drawn after this sequence's last row, and how: draw i with sample_index
+  // sampling.sample_index + i.
+  uint32_t num_draws = 0;
   SamplingParams sampling = {};
+  // The sequence's tokens at positions 0 .. first_position + num_tokens - 1, of which the first
+  // num_prompt_tokens are its prompt: where tokens are drawn with penalties, and empty elsewhere.
+  std::vector<uint32_t> history = {};
+  uint32_t num_prompt_tokens = 0;
 
   friend bool operator==(const PlannedSequence&, const PlannedSequence&) = default;
+};
+
+// Ids of KV blocks: `to` becomes a copy of `from`, in all layers, keys and values.
+struct BlockCopy {
+  uint32_t from = 0;
+  uint32_t to = 0;
+
+  friend bool operator==(const BlockCopy&, const BlockCopy&) = default;
 };
 
 struct StepPlan {
@@ -49,6 +84,9 @@ struct StepPlan {
   std::vector<uint32_t> token_ids = {};
   std::vector<PlannedSequence> sequences =
       {};  // empty: an idle plan, which only shows that the ranks are alive
+  // Carried out before anything else of the step, so that samples that share blocks part before
+  // one of them writes (copy-on-write).
+  std::vector<BlockCopy> block_copies = {};
 
   friend bool operator==(const StepPlan&, const StepPlan&) = default;
 };
@@ -67,8 +105,9 @@ std::vector<std::byte> EncodeStepPlan(const StepPlan& plan);
 // INVALID_ARGUMENT for anything but exactly one whole plan; allocates no more than a small multiple
 // of `bytes`.
 absl::StatusOr<StepPlan> DecodeStepPlan(std::span<const std::byte> bytes);
-// Token ids, positions, block ids and counts within the limits; sequences cover token_ids exactly;
-// block counts are exact.
+// Token ids, positions, block ids, parameters and counts within the limits; sequences cover
+// token_ids exactly; counts of blocks and of history are exact. Block copies: at most one a
+// sequence, no block is written twice or read where another copy writes, and none in an idle plan.
 absl::Status ValidateStepPlan(const StepPlan& plan, const PlanLimits& limits);
 
 }  // namespace phi::shard

@@ -9,6 +9,7 @@ StepRows::StepRows(uint32_t max_sequences, uint32_t max_step_tokens, uint32_t ma
   sequences_.reserve(max_sequences);
   block_ids_.reserve(size_t{max_sequences} * ((max_positions + kBlock - 1) / kBlock));
   logits_rows_.reserve(max_sequences);
+  block_copies_.reserve(max_sequences);
 }
 
 kernels::StepBatch StepRows::Fill(const StepPlan& plan) {
@@ -17,6 +18,11 @@ kernels::StepBatch StepRows::Fill(const StepPlan& plan) {
   sequences_.clear();
   block_ids_.clear();
   logits_rows_.clear();
+  block_copies_.clear();
+  for (const BlockCopy& copy : plan.block_copies) {
+    block_copies_.push_back(
+        {.from = static_cast<int32_t>(copy.from), .to = static_cast<int32_t>(copy.to)});
+  }
   for (const PlannedSequence& sequence : plan.sequences) {
     sequences_.push_back({.first_row = static_cast<int32_t>(positions_.size()),
                           .num_rows = static_cast<int32_t>(sequence.num_tokens),
@@ -26,13 +32,14 @@ kernels::StepBatch StepRows::Fill(const StepPlan& plan) {
       positions_.push_back(static_cast<int32_t>(sequence.first_position + i));
     }
     block_ids_.insert(block_ids_.end(), sequence.block_ids.begin(), sequence.block_ids.end());
-    if (sequence.sample) logits_rows_.push_back(static_cast<int32_t>(positions_.size()) - 1);
+    if (sequence.num_draws > 0) logits_rows_.push_back(static_cast<int32_t>(positions_.size()) - 1);
   }
   return {.token_ids = token_ids_,
           .positions = positions_,
           .sequences = sequences_,
           .block_ids = block_ids_,
-          .logits_rows = logits_rows_};
+          .logits_rows = logits_rows_,
+          .block_copies = block_copies_};
 }
 
 }  // namespace phi::shard

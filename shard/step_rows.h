@@ -23,6 +23,7 @@ class StepRows {
   std::vector<kernels::SequenceRows> sequences_;
   std::vector<int32_t> block_ids_;
   std::vector<int32_t> logits_rows_;
+  std::vector<kernels::KvBlockCopy> block_copies_;
 };
 
 }  // namespace phi::shard

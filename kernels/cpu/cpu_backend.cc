@@ -103,6 +103,7 @@ class CpuBackend final : public Backend {
   }
 
   void BeginStep(const StepBatch& batch) override { batch_ = batch; }
+  void CopyKvBlocks(const AttentionShape& shape, KvLayer cache) override;
   void Embed(const DeviceBuffer& table, int64_t hidden_size, float* hidden) override;
   void LayerNorm(const float* hidden,
                  int64_t hidden_size,
@@ -197,6 +198,21 @@ absl::StatusOr<std::unique_ptr<DeviceBuffer>> CpuBackend::UploadFloats(
   PHI_ASSIGN_OR_RETURN(HostBuffer buffer, HostBuffer::Allocate(values.size_bytes()));
   if (!values.empty()) std::memcpy(buffer.data(), values.data(), values.size_bytes());
   return std::make_unique<HostBuffer>(std::move(buffer));
+}
+
+void CpuBackend::CopyKvBlocks(const AttentionShape& shape, KvLayer cache) {
+  const int64_t block_bytes = KvBlockLayout{dtype_, shape}.block_bytes();
+  const auto num_copies = static_cast<int64_t>(batch_.block_copies.size());
+  ForRows(num_copies, 2 * block_bytes / ElementBytes(), [&](int64_t first, int64_t end) {
+    for (int64_t i = first; i < end; ++i) {
+      const KvBlockCopy& copy = batch_.block_copies[static_cast<size_t>(i)];
+      for (std::byte* blocks : {cache.keys, cache.values}) {
+        std::memcpy(blocks + copy.to * block_bytes,
+                    blocks + copy.from * block_bytes,
+                    static_cast<size_t>(block_bytes));
+      }
+    }
+  });
 }
 
 void CpuBackend::Embed(const DeviceBuffer& table, int64_t hidden_size, float* hidden) {

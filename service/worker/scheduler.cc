@@ -226,7 +226,7 @@ shard::PlannedSequence Scheduler::PlanRows(const Sequence& sequence, uint32_t nu
   planned.num_tokens = num_tokens;
   planned.first_position = sequence.num_computed;
   planned.block_ids.assign(sequence.block_ids.begin(), sequence.block_ids.begin() + num_blocks);
-  planned.sample = sequence.num_computed + num_tokens >= sequence.request.prompt.size();
+  planned.num_draws = sequence.num_computed + num_tokens >= sequence.request.prompt.size() ? 1 : 0;
   planned.sampling = sequence.request.sampling;
   planned.sampling.mask_eos = sequence.num_generated < sequence.request.min_new_tokens;
   return planned;
@@ -254,8 +254,8 @@ absl::StatusOr<std::vector<RequestEvent>> Scheduler::Commit(const StepWork& work
   std::vector<const shard::SampledToken*> drawn(planned.size(), nullptr);
   for (const shard::SampledToken& token : result.tokens) {
     const uint32_t index = token.sequence_index;
-    const bool expected =
-        index < planned.size() && planned[index].sample && drawn[index] == nullptr;
+    const bool expected = index < planned.size() && planned[index].num_draws > 0 &&
+                          token.draw_index == 0 && drawn[index] == nullptr;
     if (!expected || (!token.nonfinite_logits && token.token_id >= limits_.vocabulary_tokens)) {
       return absl::InternalError(
           absl::StrFormat("token %u of sequence %u was not asked for", token.token_id, index));
@@ -268,7 +268,7 @@ absl::StatusOr<std::vector<RequestEvent>> Scheduler::Commit(const StepWork& work
     PHI_CHECK(sequence != nullptr,
               "request %llu ended within its step",
               static_cast<unsigned long long>(work.request_ids[i]));
-    if (planned[i].sample && drawn[i] == nullptr) {
+    if (planned[i].num_draws > 0 && drawn[i] == nullptr) {
       return absl::InternalError(absl::StrFormat("no token for sequence %u", i));
     }
     sequence->num_computed += planned[i].num_tokens;

@@ -73,7 +73,7 @@ absl::StatusOr<double> StepLoop::TimeWarmUpStep(uint32_t num_tokens, uint32_t fi
   shard::PlannedSequence sequence;
   sequence.num_tokens = num_tokens;
   sequence.first_position = first_position;
-  sequence.sample = true;
+  sequence.num_draws = 1;
   const uint32_t end = first_position + num_tokens;
   for (uint32_t block = 0; block * kernels::kKvBlockTokens < end; ++block)
     sequence.block_ids.push_back(block);

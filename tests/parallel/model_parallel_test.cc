@@ -165,7 +165,7 @@ TEST_P(ModelParallel, AStepTakesNumLayersAllReducesAndOneGather) {
     StepPlan plan;
     plan.token_ids = {5, 6};
     plan.sequences.push_back(
-        {.num_tokens = 2, .first_position = 2 * step, .block_ids = {9}, .sample = step % 2 == 1});
+        {.num_tokens = 2, .first_position = 2 * step, .block_ids = {9}, .num_draws = step % 2});
     const absl::StatusOr<StepResult> result = group.Execute(plan);
     ASSERT_TRUE(result.ok()) << result.status();
     EXPECT_EQ(result->tokens.size(), step % 2);

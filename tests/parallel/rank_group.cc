@@ -44,7 +44,7 @@ PlannedSequence PlanRows(const Sequence& sequence, uint32_t num_tokens) {
   return {.num_tokens = num_tokens,
           .first_position = sequence.num_cached,
           .block_ids = {sequence.block_ids.begin(), sequence.block_ids.begin() + num_blocks},
-          .sample = num_tokens == sequence.num_waiting(),
+          .num_draws = num_tokens == sequence.num_waiting() ? 1U : 0U,
           .sampling = sequence.prompt->sampling};
 }
 

@@ -101,7 +101,7 @@ shard::StepPlan PlanOf(const StepRequest& request) {
       (request.context + request.rows + kernels::kKvBlockTokens - 1) / kernels::kKvBlockTokens;
   for (uint32_t i = 0; i < request.batch; ++i) {
     shard::PlannedSequence sequence = {
-        .num_tokens = request.rows, .first_position = request.context, .sample = true};
+        .num_tokens = request.rows, .first_position = request.context, .num_draws = 1};
     for (uint32_t block = 0; block < blocks; ++block)
       sequence.block_ids.push_back(i * blocks + block);
     plan.sequences.push_back(std::move(sequence));

@@ -91,6 +91,7 @@ class SliceBackend : public kernels::Backend {
 
   size_t KvBlockBytes(const AttentionShape& /*shape*/) const override { return NoStep<size_t>(); }
   void BeginStep(const kernels::StepBatch& /*batch*/) override { NoStep<int>(); }
+  void CopyKvBlocks(const AttentionShape& /*shape*/, KvLayer /*cache*/) override { NoStep<int>(); }
   void Embed(const DeviceBuffer& /*table*/, int64_t /*hidden_size*/, float* /*hidden*/) override {
     NoStep<int>();
   }

@@ -85,6 +85,9 @@ class CountingBackend final : public kernels::Backend {
     return backend_->KvBlockBytes(shape);
   }
   void BeginStep(const kernels::StepBatch& batch) override { backend_->BeginStep(batch); }
+  void CopyKvBlocks(const kernels::AttentionShape& shape, kernels::KvLayer cache) override {
+    backend_->CopyKvBlocks(shape, cache);
+  }
   void Embed(const kernels::DeviceBuffer& table, int64_t hidden_size, float* hidden) override {
     backend_->Embed(table, hidden_size, hidden);
   }
@@ -173,7 +176,7 @@ class RankTest : public testing::Test {
     plan.sequences.push_back({.num_tokens = 1,
                               .first_position = static_cast<uint32_t>(step),
                               .block_ids = {2},
-                              .sample = true});
+                              .num_draws = 1});
     return plan;
   }
 

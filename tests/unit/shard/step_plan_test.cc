@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <random>
 
 namespace phi::shard {
@@ -19,14 +20,21 @@ constexpr PlanLimits kLimits{.vocab_size = 100,
                              .max_sequences = 2,
                              .max_step_tokens = 20};
 
-// Two sequences: a prefill of 17 tokens that draws, and one decode row that does not.
+std::vector<uint32_t> History(uint32_t size) {
+  std::vector<uint32_t> history(size);
+  std::iota(history.begin(), history.end(), 0);
+  return history;
+}
+
+// Two sequences: a prefill of 17 tokens that draws with everything there is, and one decode row
+// that does not; a block copied for each.
 StepPlan MakePlan() {
   StepPlan plan{.epoch = 7, .step = 1234567890123};
   for (uint32_t i = 0; i < 18; ++i) plan.token_ids.push_back(i * 5);
   plan.sequences.push_back({.num_tokens = 17,
                             .first_position = 0,
                             .block_ids = {3, 5},
-                            .sample = true,
+                            .num_draws = 2,
                             .sampling = {.temperature = 0.7F,
                                          .top_k = 40,
                                          .top_p = 0.9F,
@@ -35,8 +43,15 @@ StepPlan MakePlan() {
                                          .sample_index = 3,
                                          .num_top_logprobs = 5,
                                          .want_logprobs = true,
-                                         .mask_eos = true}});
+                                         .mask_eos = true,
+                                         .repetition_penalty = 1.3F,
+                                         .frequency_penalty = -0.5F,
+                                         .presence_penalty = 2.0F,
+                                         .logit_bias = {{99, -100.0F}, {0, 1.5F}}},
+                            .history = History(17),
+                            .num_prompt_tokens = 12});
   plan.sequences.push_back({.num_tokens = 1, .first_position = 15, .block_ids = {7}});
+  plan.block_copies = {{1, 5}, {1, 7}};
   return plan;
 }
 
@@ -74,14 +89,16 @@ TEST(StepPlanCodec, RefusesBytesAfterTheEnd) {
 
 TEST(StepPlanCodec, RefusesAnotherVersion) {
   EXPECT_THAT(
-      std::string(DecodeStepPlan(Replace(EncodeStepPlan(MakePlan()), 4, 2)).status().message()),
+      std::string(DecodeStepPlan(Replace(EncodeStepPlan(MakePlan()), 4, 1)).status().message()),
       HasSubstr("version"));
 }
 
 // Counts that promise gigabytes are refused by comparing them with the bytes that are there.
 TEST(StepPlanCodec, BelievesNoCount) {
   const std::vector<std::byte> bytes = EncodeStepPlan(MakePlan());
-  for (const size_t offset : {size_t{24}, size_t{28}, 32 + 18 * 4 + size_t{8}}) {
+  const size_t sequence = 36 + 18 * 4 + 2 * 8;
+  for (const size_t offset :
+       {size_t{24}, size_t{28}, size_t{32}, sequence + 16, sequence + 20, sequence + 24}) {
     for (const uint32_t count : {0xffffffffU, 0x40000000U, 1000U}) {
       EXPECT_EQ(DecodeStepPlan(Replace(bytes, offset, count)).status().code(),
                 absl::StatusCode::kInvalidArgument)
@@ -166,7 +183,64 @@ INSTANTIATE_TEST_SUITE_P(
         BadPlan{"top_k", [](StepPlan& p) { p.sequences[0].sampling.top_k = 101; }, "top_k"},
         BadPlan{"top",
                 [](StepPlan& p) { p.sequences[0].sampling.num_top_logprobs = 21; },
-                "num_top_logprobs"}),
+                "num_top_logprobs"},
+        BadPlan{"draws", [](StepPlan& p) { p.sequences[0].num_draws = 14; }, "14 draws from"},
+        BadPlan{"sample_overflow",
+                [](StepPlan& p) { p.sequences[0].sampling.sample_index = 0xffffffff; },
+                "2 draws from"},
+        BadPlan{"repetition_zero",
+                [](StepPlan& p) { p.sequences[0].sampling.repetition_penalty = 0; },
+                "repetition 0"},
+        BadPlan{"repetition_nan",
+                [](StepPlan& p) { p.sequences[0].sampling.repetition_penalty = kNan; },
+                "repetition nan"},
+        BadPlan{"frequency",
+                [](StepPlan& p) { p.sequences[0].sampling.frequency_penalty = -2.5F; },
+                "frequency -2.5"},
+        BadPlan{"presence",
+                [](StepPlan& p) { p.sequences[0].sampling.presence_penalty = kNan; },
+                "presence nan"},
+        BadPlan{"bias_token",
+                [](StepPlan& p) { p.sequences[0].sampling.logit_bias[1].token_id = 100; },
+                "token id 100 of 100"},
+        BadPlan{"bias_nan",
+                [](StepPlan& p) { p.sequences[0].sampling.logit_bias[1].bias = kNan; },
+                "bias nan"},
+        BadPlan{"bias_large",
+                [](StepPlan& p) { p.sequences[0].sampling.logit_bias[1].bias = 101; },
+                "bias 101"},
+        BadPlan{"bias_twice",
+                [](StepPlan& p) { p.sequences[0].sampling.logit_bias[1].token_id = 99; },
+                "two biases"},
+        BadPlan{"biases",
+                [](StepPlan& p) { p.sequences[0].sampling.logit_bias.resize(301); },
+                "301 biased tokens"},
+        BadPlan{"history_short",
+                [](StepPlan& p) { p.sequences[0].history.pop_back(); },
+                "history of 16 tokens"},
+        BadPlan{"history_token",
+                [](StepPlan& p) { p.sequences[0].history[2] = 100; },
+                "token id 100 of 100"},
+        BadPlan{"history_unasked",
+                [](StepPlan& p) { p.sequences[1].history = {1}; },
+                "where there are 0"},
+        BadPlan{"prompt_beyond_history",
+                [](StepPlan& p) { p.sequences[0].num_prompt_tokens = 18; },
+                "18 of the prompt"},
+        BadPlan{"copy_from", [](StepPlan& p) { p.block_copies[0].from = 8; }, "KV block 8 of 8"},
+        BadPlan{"copy_to", [](StepPlan& p) { p.block_copies[0].to = 8; }, "KV block 8 of 8"},
+        BadPlan{"copy_twice", [](StepPlan& p) { p.block_copies[0].to = 7; }, "two copies"},
+        BadPlan{"copy_chain", [](StepPlan& p) { p.block_copies[0].to = 1; }, "copied to"},
+        BadPlan{"copies",
+                [](StepPlan& p) {
+                  p.block_copies.push_back({2, 3});
+                },
+                "3 block copies"},
+        BadPlan{"copies_of_an_idle_plan",
+                [](StepPlan& p) {
+                  p = {.block_copies = {{1, 2}}};
+                },
+                "1 block copies beside 0"}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -26,7 +26,7 @@ class FakeModel {
       const uint32_t end = sequence.first_position + sequence.num_tokens;
       for (uint32_t p = sequence.first_position; p < end; ++p)
         Slot(sequence, p) = plan.token_ids[next_input++];
-      if (!sequence.sample) continue;
+      if (sequence.num_draws == 0) continue;
       std::vector<uint32_t> context(end);
       for (uint32_t p = 0; p < end; ++p) context[p] = Slot(sequence, p);
       shard::SampledToken token;

@@ -55,7 +55,7 @@ class SchedulerTest : public testing::Test {
     work_ = scheduler_.Plan(now_);
     shard::StepResult result;
     for (uint32_t i = 0; i < work_.plan.sequences.size(); ++i) {
-      if (!work_.plan.sequences[i].sample) continue;
+      if (work_.plan.sequences[i].num_draws == 0) continue;
       shard::SampledToken token;
       token.sequence_index = i;
       token.token_id = token_id;
@@ -175,7 +175,7 @@ TEST_F(SchedulerTest, LongPromptComesInChunksBesideDecodes) {
     Step(7);
     EXPECT_EQ(work_.decode_tokens, 1u);
     EXPECT_EQ(work_.prefill_tokens, expected);
-    EXPECT_EQ(work_.plan.sequences.back().sample, expected == 4);
+    EXPECT_EQ(work_.plan.sequences.back().num_draws, expected == 4 ? 1U : 0U);
   }
   Step(7);
   EXPECT_EQ(work_.decode_tokens, 2u);
@@ -186,7 +186,7 @@ TEST_F(SchedulerTest, ShortPromptsShareAStep) {
   Step(7);
   EXPECT_EQ(work_.plan.sequences.size(), 4u);  // 10 + 10 + 10 + 2 of 32
   EXPECT_EQ(work_.prefill_tokens, 32u);
-  EXPECT_FALSE(work_.plan.sequences[3].sample);
+  EXPECT_EQ(work_.plan.sequences[3].num_draws, 0U);
 }
 
 TEST_F(SchedulerTest, OldestIsNotOvertakenWhileItWaitsForBlocks) {
