@@ -167,8 +167,8 @@ absl::Time GenerateCall::UpstreamDeadline() const {
   return std::min(origin_.deadline, record_.arrival + TimeLimit() + kTimeLimitGrace);
 }
 
-phi::worker::v1::GenerateRequest GenerateCall::RequestForReplica() const {
-  phi::worker::v1::GenerateRequest request;
+phi::worker::v1::StartGeneration GenerateCall::RequestForReplica() const {
+  phi::worker::v1::StartGeneration request;
   request.set_request_id(record_.request_id);
   request.mutable_prompt_token_ids()->Add(prompt_.begin(), prompt_.end());
   request.set_caller(origin_.caller);

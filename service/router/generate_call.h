@@ -88,7 +88,7 @@ class GenerateCall final : public ReplicaCall::Listener,
   absl::StatusOr<Prompt> ReadPrompt() const;
   absl::Status OnPrompt(Prompt prompt) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Dispatch(const Replica* excluded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  phi::worker::v1::GenerateRequest RequestForReplica() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  phi::worker::v1::StartGeneration RequestForReplica() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status ReplicaFailure(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Duration TimeLimit() const;
   absl::Time UpstreamDeadline() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

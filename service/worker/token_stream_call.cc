@@ -103,7 +103,7 @@ void FillToken(const shard::SampledToken& token,
 
 }  // namespace
 
-absl::StatusOr<EngineRequest> ToEngineRequest(const phi::worker::v1::GenerateRequest& message,
+absl::StatusOr<EngineRequest> ToEngineRequest(const phi::worker::v1::StartGeneration& message,
                                               const SchedulerLimits& limits,
                                               SteadyTime now) {
   PHI_RETURN_IF_ERROR(RefuseRouterFields(message.parameters()));
@@ -137,26 +137,67 @@ absl::StatusOr<EngineRequest> ToEngineRequest(const phi::worker::v1::GenerateReq
 }
 
 TokenStreamCall* TokenStreamCall::Start(grpc::CallbackServerContext* context,
-                                        const phi::worker::v1::GenerateRequest& message,
                                         const SchedulerLimits& limits,
                                         StepLoop* loop) {
-  const uint64_t id = next_request_id.fetch_add(1, std::memory_order_relaxed);
   // make_shared cannot reach the private constructor.
-  std::shared_ptr<TokenStreamCall> call(
-      new TokenStreamCall(id, loop, message.parameters().has_logprobs()));
+  std::shared_ptr<TokenStreamCall> call(new TokenStreamCall(context, limits, loop));
   call->self_ = call;
-  TokenStreamCall* reactor = call.get();
-  const SteadyTime now = std::chrono::steady_clock::now();
-  absl::StatusOr<EngineRequest> request = ToEngineRequest(message, limits, now);
-  absl::Status status = request.status();
+  call->StartRead(&call->request_);
+  return call.get();
+}
+
+TokenStreamCall::TokenStreamCall(grpc::CallbackServerContext* context,
+                                 const SchedulerLimits& limits,
+                                 StepLoop* loop)
+    : id_(next_request_id.fetch_add(1, std::memory_order_relaxed)),
+      arrival_(std::chrono::steady_clock::now()),
+      deadline_(CallDeadline(*context, arrival_)),
+      limits_(limits),
+      loop_(loop) {}
+
+void TokenStreamCall::OnReadDone(bool ok) {
+  if (!ok && started()) return;  // the router has nothing more to say
+  const absl::Status status =
+      ok ? Take(request_) : MakeError(ErrorReason::kMalformedRequest, "a call needs a start");
   if (status.ok()) {
-    request->id = id;
-    request->call_deadline = CallDeadline(*context, now);
-    status = loop->Submit(*std::move(request), std::move(call));
+    StartRead(&request_);
+  } else if (started()) {
+    loop_->Cancel(id_);
+  } else {
+    OnEnd(RequestEnd{.status = status,
+                     .times = {.arrival = arrival_},
+                     .ended = std::chrono::steady_clock::now()});
   }
-  if (!status.ok())
-    reactor->OnEnd(RequestEnd{.status = status, .times = {.arrival = now}, .ended = now});
-  return reactor;
+}
+
+absl::Status TokenStreamCall::Take(const phi::worker::v1::GenerateRequest& request) {
+  if (request.has_start() && !started()) return Submit(request.start());
+  if (request.has_end_sample() && started() && request.end_sample().index() == 0) {
+    loop_->Cancel(id_);
+    return absl::OkStatus();
+  }
+  return MakeError(ErrorReason::kMalformedRequest, "a call has one start, then ends of samples");
+}
+
+absl::Status TokenStreamCall::Submit(const phi::worker::v1::StartGeneration& start) {
+  PHI_ASSIGN_OR_RETURN(EngineRequest request, ToEngineRequest(start, limits_, arrival_));
+  request.id = id_;
+  request.call_deadline = deadline_;
+  want_logprobs_ = start.parameters().has_logprobs();
+  PHI_RETURN_IF_ERROR(loop_->Submit(std::move(request), shared_from_this()));
+  bool cancelled = false;
+  {
+    const absl::MutexLock lock(&mutex_);
+    started_ = true;
+    cancelled = cancelled_;
+  }
+  if (cancelled) loop_->Cancel(id_);
+  return absl::OkStatus();
+}
+
+bool TokenStreamCall::started() {
+  const absl::MutexLock lock(&mutex_);
+  return started_;
 }
 
 void TokenStreamCall::OnToken(uint32_t /*sample*/,
@@ -225,7 +266,15 @@ void TokenStreamCall::OnWriteDone(bool ok) {
   Advance();
 }
 
-void TokenStreamCall::OnCancel() { loop_->Cancel(id_); }
+void TokenStreamCall::OnCancel() {
+  bool started = false;
+  {
+    const absl::MutexLock lock(&mutex_);
+    cancelled_ = true;
+    started = started_;
+  }
+  if (started) loop_->Cancel(id_);
+}
 
 void TokenStreamCall::OnDone() {
   // The step loop may still hold it; the last owner deletes.

@@ -27,9 +27,9 @@ class WorkerService final : public proto::Worker::CallbackService {
   WorkerService(const WorkerServerOptions& options, StepLoop* loop)
       : options_(options), loop_(loop), board_([this] { return ReadStatus(); }) {}
 
-  grpc::ServerWriteReactor<proto::GenerateResponse>* Generate(
-      grpc::CallbackServerContext* context, const proto::GenerateRequest* request) override {
-    return TokenStreamCall::Start(context, *request, options_.limits, loop_);
+  grpc::ServerBidiReactor<proto::GenerateRequest, proto::GenerateResponse>* Generate(
+      grpc::CallbackServerContext* context) override {
+    return TokenStreamCall::Start(context, options_.limits, loop_);
   }
   grpc::ServerWriteReactor<proto::ReplicaStatus>* WatchStatus(
       grpc::CallbackServerContext*, const proto::WatchStatusRequest*) override {

@@ -14,6 +14,8 @@ namespace phi::tests {
 using phi::worker::v1::GenerateRequest;
 using phi::worker::v1::GenerateResponse;
 using phi::worker::v1::ReplicaStatus;
+using phi::worker::v1::StartGeneration;
+using Stream = grpc::ServerReaderWriter<GenerateResponse, GenerateRequest>;
 
 // The synchronous API: one thread a call is fine here, and scripts read from top to bottom.
 class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
@@ -21,16 +23,16 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
   Service(ReplicaStatus status, ScriptFor script_for)
       : script_for_(std::move(script_for)), status_(std::move(status)) {}
 
-  grpc::Status Generate(grpc::ServerContext* context,
-                        const GenerateRequest* request,
-                        grpc::ServerWriter<GenerateResponse>* writer) override {
+  grpc::Status Generate(grpc::ServerContext* context, Stream* stream) override {
+    GenerateRequest request;
+    if (!stream->Read(&request)) return grpc::Status(grpc::StatusCode::CANCELLED, "no start");
     {
       const absl::MutexLock lock(&mutex_);
-      requests_.push_back(*request);
+      requests_.push_back(request.start());
       last_deadline_ = context->deadline();
     }
     ++num_active_;
-    const grpc::Status status = Play(*context, *request, *writer);
+    const grpc::Status status = Play(*context, request.start(), *stream);
     --num_active_;
     if (context->IsCancelled()) ++num_cancelled_;
     return status;
@@ -73,7 +75,7 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
     ending_ = true;
   }
 
-  std::vector<GenerateRequest> requests() const {
+  std::vector<StartGeneration> requests() const {
     const absl::MutexLock lock(&mutex_);
     return requests_;
   }
@@ -102,8 +104,8 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
   }
 
   grpc::Status Play(const grpc::ServerContext& context,
-                    const GenerateRequest& request,
-                    grpc::ServerWriter<GenerateResponse>& writer) {
+                    const StartGeneration& request,
+                    Stream& writer) {
     const Script script = script_for_(request);
     const grpc::Status gone(grpc::StatusCode::UNAVAILABLE, "gone");
     if (!Wait(context, script.delay_before_first)) return gone;
@@ -122,7 +124,7 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
   }
 
   // Log-probabilities that a test can compute: minus the id over a thousand.
-  static void AddToken(const GenerateRequest& request, uint32_t id, GenerateResponse& response) {
+  static void AddToken(const StartGeneration& request, uint32_t id, GenerateResponse& response) {
     auto& token = *response.add_tokens();
     token.set_token_id(id);
     if (!request.parameters().has_logprobs()) return;
@@ -146,7 +148,7 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
   ReplicaStatus status_ ABSL_GUARDED_BY(mutex_);
   uint64_t version_ ABSL_GUARDED_BY(mutex_) = 1;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
-  std::vector<GenerateRequest> requests_ ABSL_GUARDED_BY(mutex_);
+  std::vector<StartGeneration> requests_ ABSL_GUARDED_BY(mutex_);
   std::chrono::system_clock::time_point last_deadline_ ABSL_GUARDED_BY(mutex_);
   std::atomic<int> num_cancelled_ = 0;
   std::atomic<int> num_active_ = 0;
@@ -189,7 +191,7 @@ FakeReplica::~FakeReplica() {
 int FakeReplica::port() const { return port_; }
 std::string FakeReplica::address() const { return "127.0.0.1:" + std::to_string(port_); }
 void FakeReplica::SetStatus(const ReplicaStatus& status) { service_->SetStatus(status); }
-std::vector<GenerateRequest> FakeReplica::requests() const { return service_->requests(); }
+std::vector<StartGeneration> FakeReplica::requests() const { return service_->requests(); }
 int FakeReplica::num_cancelled() const { return service_->num_cancelled(); }
 int FakeReplica::num_active() const { return service_->num_active(); }
 std::chrono::system_clock::time_point FakeReplica::last_deadline() const {

@@ -27,7 +27,7 @@ class FakeReplica {
     grpc::Status status;
     bool hang_at_end = false;  // neither: waits until the caller cancels
   };
-  using ScriptFor = std::function<Script(const phi::worker::v1::GenerateRequest&)>;
+  using ScriptFor = std::function<Script(const phi::worker::v1::StartGeneration&)>;
 
   // What WatchStatus pushes at first: ready, with room. `fingerprint` has to be the model's for the
   // router to take it.
@@ -47,7 +47,7 @@ class FakeReplica {
   void SetStatus(const phi::worker::v1::ReplicaStatus& status);
 
   // All that arrived so far, in order.
-  std::vector<phi::worker::v1::GenerateRequest> requests() const;
+  std::vector<phi::worker::v1::StartGeneration> requests() const;
   // Calls that the router cancelled, and calls under way.
   int num_cancelled() const;
   int num_active() const;

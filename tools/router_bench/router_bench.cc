@@ -62,12 +62,13 @@ void AskReplica(phi::worker::v1::Worker::Stub& stub,
                 const std::vector<uint32_t>& prompt,
                 Samples& samples) {
   phi::worker::v1::GenerateRequest request;
-  request.mutable_prompt_token_ids()->Add(prompt.begin(), prompt.end());
-  request.mutable_parameters()->set_max_new_tokens(kTokens);
+  request.mutable_start()->mutable_prompt_token_ids()->Add(prompt.begin(), prompt.end());
+  request.mutable_start()->mutable_parameters()->set_max_new_tokens(kTokens);
   const auto start = Clock::now();
   grpc::ClientContext context;
-  const auto reader = stub.Generate(&context, request);
-  ReadStream<phi::worker::v1::GenerateResponse>(*reader, start, samples);
+  const auto stream = stub.Generate(&context);
+  stream->WriteLast(request, grpc::WriteOptions());
+  ReadStream<phi::worker::v1::GenerateResponse>(*stream, start, samples);
 }
 
 void AskRouter(phi::v1::TextGeneration::Stub& stub, const std::string& prompt, Samples& samples) {

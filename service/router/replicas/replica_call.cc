@@ -8,21 +8,24 @@
 namespace phi::service {
 
 ReplicaCall* ReplicaCall::Start(ReplicaLease lease,
-                                phi::worker::v1::GenerateRequest request,
+                                phi::worker::v1::StartGeneration start,
                                 absl::Time deadline,
                                 std::shared_ptr<Listener> listener) {
-  auto* call = new ReplicaCall(std::move(lease), std::move(request), std::move(listener));
+  auto* call = new ReplicaCall(std::move(lease), std::move(start), std::move(listener));
   call->context_.set_deadline(absl::ToChronoTime(deadline));
-  call->lease_.stub().async()->Generate(&call->context_, &call->request_, call);
+  call->lease_.stub().async()->Generate(&call->context_, call);
+  call->StartWriteLast(&call->request_, grpc::WriteOptions());
   call->StartRead(&call->response_);
   call->StartCall();
   return call;
 }
 
 ReplicaCall::ReplicaCall(ReplicaLease lease,
-                         phi::worker::v1::GenerateRequest request,
+                         phi::worker::v1::StartGeneration start,
                          std::shared_ptr<Listener> listener)
-    : lease_(std::move(lease)), request_(std::move(request)), listener_(std::move(listener)) {}
+    : lease_(std::move(lease)), listener_(std::move(listener)) {
+  *request_.mutable_start() = std::move(start);
+}
 
 void ReplicaCall::OnReadDone(bool ok) {
   if (!ok) return;                 // OnDone says why

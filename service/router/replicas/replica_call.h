@@ -12,9 +12,10 @@
 
 namespace phi::service {
 
-// One stream of tokens from one replica. Owns itself from Start until OnEnd has returned; until
-// then the lease counts.
-class ReplicaCall : public grpc::ClientReadReactor<phi::worker::v1::GenerateResponse> {
+// One stream of tokens from one replica. Owns itself from Start until OnReplicaEnd has returned;
+// until then the lease counts.
+class ReplicaCall : public grpc::ClientBidiReactor<phi::worker::v1::GenerateRequest,
+                                                   phi::worker::v1::GenerateResponse> {
  public:
   // Called by gRPC's threads, one call at a time, OnEnd last and exactly once.
   class Listener {
@@ -29,7 +30,7 @@ class ReplicaCall : public grpc::ClientReadReactor<phi::worker::v1::GenerateResp
   // `listener` is kept until OnReplicaEnd has returned. The returned pointer is for Cancel, and
   // valid as long.
   static ReplicaCall* Start(ReplicaLease lease,
-                            phi::worker::v1::GenerateRequest request,
+                            phi::worker::v1::StartGeneration start,
                             absl::Time deadline,
                             std::shared_ptr<Listener> listener);
 
@@ -40,7 +41,7 @@ class ReplicaCall : public grpc::ClientReadReactor<phi::worker::v1::GenerateResp
 
  private:
   ReplicaCall(ReplicaLease lease,
-              phi::worker::v1::GenerateRequest request,
+              phi::worker::v1::StartGeneration start,
               std::shared_ptr<Listener> listener);
   void OnReadDone(bool ok) override;
   void OnDone(const grpc::Status& status) override;

@@ -33,7 +33,7 @@ void RouterFixture::SetUp() {
 }
 
 tests::FakeReplica& RouterFixture::AddReplica(const Script& script) {
-  return AddReplica([script](const phi::worker::v1::GenerateRequest&) { return script; });
+  return AddReplica([script](const phi::worker::v1::StartGeneration&) { return script; });
 }
 
 tests::FakeReplica& RouterFixture::AddReplica(tests::FakeReplica::ScriptFor script_for) {

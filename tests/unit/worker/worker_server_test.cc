@@ -18,6 +18,8 @@ namespace {
 
 namespace proto = phi::worker::v1;
 using std::chrono::milliseconds;
+using TokenStream =
+    grpc::ClientReaderWriterInterface<proto::GenerateRequest, proto::GenerateResponse>;
 
 constexpr uint32_t kVocabulary = 211;
 constexpr uint32_t kEos = 210;
@@ -33,8 +35,8 @@ SchedulerLimits Limits() {
           .max_queued_tokens = 1000};
 }
 
-proto::GenerateRequest Request(uint32_t max_new_tokens) {
-  proto::GenerateRequest request;
+proto::StartGeneration Request(uint32_t max_new_tokens) {
+  proto::StartGeneration request;
   for (uint32_t i = 1; i <= 9; ++i) request.add_prompt_token_ids(i);
   request.mutable_parameters()->set_max_new_tokens(max_new_tokens);
   request.mutable_parameters()->set_ignore_eos(true);
@@ -80,9 +82,18 @@ class WorkerServerTest : public testing::Test {
     stub_ = proto::Worker::NewStub(channel_);
   }
 
-  Answer Generate(const proto::GenerateRequest& request, grpc::ClientContext* context = nullptr) {
+  // The stream of one call whose start is written.
+  std::unique_ptr<TokenStream> Start(const proto::StartGeneration& start,
+                                     grpc::ClientContext& context) {
+    auto stream = stub_->Generate(&context);
+    proto::GenerateRequest request;
+    *request.mutable_start() = start;
+    stream->Write(request);
+    return stream;
+  }
+  Answer Generate(const proto::StartGeneration& request, grpc::ClientContext* context = nullptr) {
     grpc::ClientContext own;
-    auto stream = stub_->Generate(context != nullptr ? context : &own, request);
+    auto stream = Start(request, context != nullptr ? *context : own);
     Answer answer;
     proto::GenerateResponse message;
     while (stream->Read(&message)) {
@@ -143,7 +154,7 @@ TEST_F(WorkerServerTest, StreamsTheModelsAnswer) {
 }
 
 TEST_F(WorkerServerTest, DefaultLengthIsWhatTheContextLeaves) {
-  proto::GenerateRequest request = Request(1);
+  proto::StartGeneration request = Request(1);
   request.mutable_parameters()->clear_max_new_tokens();
   EXPECT_EQ(Generate(request).tokens.size(), 256u);
   for (int i = 0; i < 300; ++i) request.add_prompt_token_ids(3);
@@ -154,7 +165,7 @@ TEST_F(WorkerServerTest, DefaultLengthIsWhatTheContextLeaves) {
 
 TEST_F(WorkerServerTest, SlowReaderDelaysNobodyAndLosesNothing) {
   grpc::ClientContext context;
-  auto slow = stub_->Generate(&context, Request(300));
+  auto slow = Start(Request(300), context);
   EXPECT_EQ(Generate(Request(300)).tokens.size(), 300u);
   ASSERT_TRUE(WaitUntilIdle()) << "the slow reader's request ended without being read";
   std::vector<uint32_t> tokens;
@@ -168,7 +179,7 @@ TEST_F(WorkerServerTest, SlowReaderDelaysNobodyAndLosesNothing) {
 
 TEST_F(WorkerServerTest, RefusesByFieldAndReason) {
   const auto refused = [&](auto change) {
-    proto::GenerateRequest request = Request(5);
+    proto::StartGeneration request = Request(5);
     change(request);
     const Answer answer = Generate(request);
     EXPECT_TRUE(absl::IsInvalidArgument(answer.status)) << answer.status;
@@ -201,10 +212,10 @@ TEST_F(WorkerServerTest, RefusesByFieldAndReason) {
 TEST_F(WorkerServerTest, FullQueueIsRefusedWithRetryInfo) {
   rank_.step_us = 20'000;
   std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
-  std::vector<std::unique_ptr<grpc::ClientReader<proto::GenerateResponse>>> streams;
+  std::vector<std::unique_ptr<TokenStream>> streams;
   for (int i = 0; i < 8; ++i) {
     contexts.push_back(std::make_unique<grpc::ClientContext>());
-    streams.push_back(stub_->Generate(contexts.back().get(), Request(300)));
+    streams.push_back(Start(Request(300), *contexts.back()));
   }
   while (loop_.load().occupancy.waiting_requests < 4) std::this_thread::sleep_for(milliseconds(1));
   const Answer answer = Generate(Request(1));
@@ -229,7 +240,7 @@ TEST_F(WorkerServerTest, DeadlineLeavesTimeForTheTextSoFar) {
 
 TEST_F(WorkerServerTest, TimeLimitEndsTheAnswer) {
   rank_.step_us = 3000;
-  proto::GenerateRequest request = Request(390);
+  proto::StartGeneration request = Request(390);
   request.mutable_parameters()->mutable_time_limit()->set_nanos(100'000'000);
   const Answer answer = Generate(request);
   EXPECT_TRUE(answer.status.ok()) << answer.status;
@@ -239,11 +250,38 @@ TEST_F(WorkerServerTest, TimeLimitEndsTheAnswer) {
 TEST_F(WorkerServerTest, CancelFreesTheBlocks) {
   rank_.step_us = 2000;
   grpc::ClientContext context;
-  auto stream = stub_->Generate(&context, Request(390));
+  auto stream = Start(Request(390), context);
   proto::GenerateResponse message;
   ASSERT_TRUE(stream->Read(&message));
   context.TryCancel();
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
+TEST_F(WorkerServerTest, FirstMessageIsTheStartAndTheOnlyOne) {
+  proto::GenerateRequest end;
+  end.mutable_end_sample()->set_index(0);
+  for (const proto::GenerateRequest& first : {proto::GenerateRequest(), end}) {
+    grpc::ClientContext context;
+    auto stream = stub_->Generate(&context);
+    stream->Write(first);
+    const absl::Status status = FromGrpcStatus(stream->Finish());
+    EXPECT_EQ(GetErrorDetails(status)->reason, ErrorReason::kMalformedRequest) << status;
+  }
+  grpc::ClientContext silent_context;
+  auto silent = stub_->Generate(&silent_context);
+  silent->WritesDone();
+  EXPECT_TRUE(absl::IsInvalidArgument(FromGrpcStatus(silent->Finish())));
+  rank_.step_us = 2000;
+  grpc::ClientContext twice_context;
+  auto twice = Start(Request(390), twice_context);
+  proto::GenerateRequest again;
+  *again.mutable_start() = Request(1);
+  twice->Write(again);
+  proto::GenerateResponse message;
+  while (twice->Read(&message)) {
+  }
+  EXPECT_EQ(twice->Finish().error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_TRUE(WaitUntilIdle());
 }
 
@@ -290,7 +328,7 @@ TEST_F(WorkerServerTest, LostReplicaIsUnavailable) {
 TEST_F(WorkerServerTest, CompressedMessagesAreRefused) {
   grpc::ClientContext context;
   context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
-  proto::GenerateRequest request = Request(3);
+  proto::StartGeneration request = Request(3);
   request.set_caller(std::string(4000, 'a'));  // worth compressing, or it is sent as it is
   EXPECT_EQ(Generate(request, &context).status.code(), absl::StatusCode::kUnimplemented);
 }
