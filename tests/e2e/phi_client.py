@@ -139,12 +139,12 @@ class Client:
         return call.with_call(self.request(prompt, **fields), timeout=timeout)
 
     def stream(self, prompt, timeout=60, **fields):
-        call = self.channel.unary_stream(
-            "/phi.v1.TextGeneration/GenerateStream",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=message_class("phi.v1.GenerateStreamResponse").FromString,
-        )
-        return call(self.request(prompt, **fields), timeout=timeout)
+        return self.stream_bytes(self.request(prompt, **fields).SerializeToString(), timeout)
+
+    def stream_bytes(self, request, timeout=60):
+        """GenerateStream of any bytes."""
+        parse = message_class("phi.v1.GenerateStreamResponse").FromString
+        return self.channel.unary_stream("/phi.v1.TextGeneration/GenerateStream", response_deserializer=parse)(request, timeout=timeout)
 
     def refusal(self, prompt, **fields):
         """The Refusal of a call that must fail."""

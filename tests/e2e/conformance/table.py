@@ -1,0 +1,41 @@
+"""The table: every row of the contract that a caller can see."""
+
+import rows_bounds
+import rows_calls
+import rows_parameters
+import rows_requests
+
+ROWS = (*rows_requests.ROWS, *rows_bounds.ROWS, *rows_parameters.ROWS, *rows_calls.ROWS)
+CALLS = rows_calls.CALLS
+
+# Reasons that no request alone brings about, and the test that shows each.
+REASONS_ELSEWHERE = {
+    "QUEUE_FULL": "tests/unit/worker/worker_server_test.cc::FullQueueIsRefusedWithRetryInfo",
+    "TOKEN_BUDGET": "tests/unit/worker/scheduler_test.cc::QueueIsBoundedInRequestsAndTokens",
+    "KV_CAPACITY": "tests/unit/worker/scheduler_test.cc::RefusesWhatIsWrongOrCanNeverRun",
+    "NO_READY_REPLICA": "tests/e2e/test_lost_ranks.py::test_while_nothing_serves_calls_are_refused_at_once",
+    "DRAINING": "tests/unit/router/router_failures_test.cc::DrainLetsRunningCallsEndAndRefusesNewOnes",
+    "DRAIN_TIMEOUT": "tests/e2e/test_lifecycle.py::test_a_drain_that_takes_too_long_ends_the_rest_and_exits_0",
+    "REPLICA_LOST": "tests/e2e/test_lost_ranks.py::test_a_lost_rank",
+    "NONFINITE_LOGITS": "tests/unit/worker/scheduler_test.cc::NonfiniteLogitsHurtOneRequestOnly",
+    "INTERNAL": "tests/unit/api/error_test.cc::WhatIsNotOurReasonLeaksNothing",
+}
+
+# Reasons that nothing in this version of the API brings about: kept for what later versions add.
+RESERVED_REASONS = {
+    "FIELDS_CONFLICT": "no two fields exclude each other: the prompt is a oneof, which keeps the last",
+    "ALL_TOKENS_BANNED": "a bias of -100 is finite, and only one token is ever masked",
+}
+
+# Sentences that a request cannot show, and the test that does.
+SENTENCES_ELSEWHERE = {
+    "in [proto/phi/v1/generation.proto]": "tests/e2e/test_api_descriptor.py",
+    "Fields are never removed, renumbered or retyped": "tests/e2e/test_api_descriptor.py",
+    "Numbers are kept in `GenerationParameters`": "tests/e2e/test_api_descriptor.py",
+    "No delta ends within a character.": "tests/unit/text/text_stream_test.cc::NeverEmitsHalfACharacter",
+    "Never in this version of the API: beams, grammars, LoRA.": "tests/e2e/test_api_descriptor.py",
+    "UNKNOWN does not occur": "tests/unit/api/error_test.cc::EveryReasonTravelsOverGrpcAndBack",
+    "Nothing is allocated on a replica for a call that is refused.": "tests/unit/router/router_limits_test.cc::RefusalsNameReasonAndField",
+    "A reader that takes nothing for `--slow_reader_timeout` is cut off": "tests/unit/router/router_limits_test.cc::IsCutOff",
+    "At a call's end there is one log line": "tests/e2e/test_metrics.py::test_one_log_line_a_call_without_its_text",
+}
