@@ -15,6 +15,7 @@ Command AddGenerate(CLI::App& app);
 Command AddTokenize(CLI::App& app);
 Command AddInfo(CLI::App& app);
 Command AddHealth(CLI::App& app);
+Command AddBench(CLI::App& app);
 
 // The positional text, or standard input where it is "-" or missing. False, with the reason said on
 // stderr, when there is none: a terminal is not read from unasked.

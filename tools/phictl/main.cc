@@ -24,7 +24,8 @@ int main(int argc, char** argv) {
   const std::map<std::string, Command> commands = {{"generate", AddGenerate(app)},
                                                    {"tokenize", AddTokenize(app)},
                                                    {"info", AddInfo(app)},
-                                                   {"health", AddHealth(app)}};
+                                                   {"health", AddHealth(app)},
+                                                   {"bench", AddBench(app)}};
   const auto usage_error = [](const std::string& message) {
     std::fprintf(stderr, "phictl: %s (see phictl --help)\n", message.c_str());
     return static_cast<int>(phi::service::ExitCode::kUsage);
