@@ -63,16 +63,30 @@ def test_row70_the_disk_of_the_log_is_full(started):
         assert router.stop() == 0 and worker.stop() == 0
 
 
-def test_row70_a_read_only_file_system(started):
-    """The programs write no file: a root that takes none, as a container may have it, changes nothing."""
-    prefix = ("unshare", "--mount", "--map-root-user", "sh", "-c", 'mount -o remount,bind,ro / && ! touch /tmp/x 2>/dev/null && exec "$@"', "sh")
-    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+READ_ONLY = ("unshare", "--mount", "--map-root-user", "sh", "-c", 'mount -o remount,bind,ro / && exec "$@"', "sh")
+
+
+@pytest.fixture
+def read_only():
+    """The beginning of a command whose program sees a root that takes no file, as a container may have it."""
+    if subprocess.run([*READ_ONLY, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("no mount namespaces here")
-    worker, router = serve_both(started, prefix=prefix)
+    return READ_ONLY
+
+
+def test_row70_a_read_only_file_system(started, read_only):
+    """A router writes no file, and a worker none outside TMPDIR, where its ranks find each other."""
+    worker, router = serve_both(started, prefix=read_only, env={"TMPDIR": "/dev/shm"})
     client = router.client()
     assert join(client.stream(PROMPT, max_new_tokens=4, ignore_eos=True))[1]
     client.close()
     assert router.stop() == 0 and worker.stop() == 0
+
+
+def test_row70_no_place_for_the_ranks_to_meet(started, read_only):
+    worker = started(Worker(NANO, 2, "--max_restarts=0", prefix=read_only, env={"TMPDIR": "/proc"}))
+    assert worker.wait() == 76
+    assert "cannot start ranks" in worker.log()
 
 
 def ended(program, *flags):
@@ -81,32 +95,26 @@ def ended(program, *flags):
     return done.returncode, [line for line in done.stderr.splitlines() if line.strip()]
 
 
-def assert_clear(lines, word):
-    """One line says what is wrong; no crash, no page of help."""
+def assert_clear(lines, word, programs=1):
+    """One line of each program says what is wrong; no crash, no page of help."""
     assert not any("terminate called" in line or "Sanitizer" in line or "check failed" in line for line in lines), lines
     errors = [line for line in lines if " info " not in line and " warning " not in line]
-    assert len(errors) == 1 and word in errors[0], lines
+    assert 1 <= len(errors) <= programs and all(word in line for line in errors), lines
 
 
-@pytest.mark.parametrize("program", ["phi-router", "phi-worker", "phi-serve"])
 @pytest.mark.parametrize(
-    ("flags", "word"),
+    ("program", "flag"),
     [
-        (("--no_such_flag=1",), "no_such_flag"),
-        (("--drain_timeout=soon",), "drain_timeout"),
-        (("--drain_timeout=-1s",), "drain_timeout"),
-        (("--drain_timeout=",), "drain_timeout"),
-        (("--log_format=xml",), "log_format"),
-        (("--log_level=LOUD",), "log_level"),
-        (("stray",), "stray"),
+        *((program, flag) for program in ("phi-router", "phi-worker") for flag in ("--drain_timeout=-1s", "--drain_timeout=")),
+        *(("phi-serve", flag) for flag in ("--no_such_flag=1", "--drain_timeout=soon", "--log_format=xml", "--drain_timeout=", "stray")),
     ],
-    ids=lambda value: str(value[0]) if isinstance(value, tuple) else "",
 )
-def test_row80_wrong_flags(program, flags, word):
+def test_row80_wrong_flags(program, flag):
+    """Those that test_lifecycle.py does not have."""
     replicas = ("--replicas=127.0.0.1:1",) if program == "phi-router" else ()
-    code, lines = ended(program, f"--model={NANO}", *replicas, *LOCAL, *flags)
+    code, lines = ended(program, f"--model={NANO}", *replicas, *LOCAL, flag)
     assert code == USAGE, lines
-    assert_clear(lines, word)
+    assert_clear(lines, flag.strip("-").partition("=")[0], programs=2 if program == "phi-serve" else 1)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +140,7 @@ def test_row80_wrong_values_of_the_worker(flags, word, codes):
     assert not any("Sanitizer" in line or "terminate called" in line for line in lines), lines
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("world_size", [1, 3, 4])
 def test_row80_every_world_size_up_to_the_key_value_heads_serves(started, world_size):
     worker = started(Worker(NANO, world_size))
     router = started(Router([worker.address]))
@@ -144,7 +152,7 @@ def test_row80_every_world_size_up_to_the_key_value_heads_serves(started, world_
 
 
 @pytest.mark.parametrize("program", ["phi-router", "phi-worker"])
-@pytest.mark.parametrize("taken", ["listen", "metrics_listen", "both", "the same"])
+@pytest.mark.parametrize("taken", ["both", "the same"])
 def test_row80_ports_in_use(program, taken):
     with socket.socket() as one, socket.socket() as other:
         for listener in (one, other):
@@ -153,10 +161,8 @@ def test_row80_ports_in_use(program, taken):
         used = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in (one, other)]
         if taken == "the same":
             one.close()  # free, but both flags ask for it
-            addresses = {"listen": used[0], "metrics_listen": used[0]}
-        else:
-            names = ("listen", "metrics_listen") if taken == "both" else (taken,)
-            addresses = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", **dict(zip(names, used))}
+            used[1] = used[0]
+        addresses = {"listen": used[0], "metrics_listen": used[1]}
         replicas = ("--replicas=127.0.0.1:1",) if program == "phi-router" else ()
         code, lines = ended(program, f"--model={NANO}", *replicas, *(f"--{name}={value}" for name, value in addresses.items()))
     assert code == CANNOT_BIND, (code, lines)
