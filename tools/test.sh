@@ -2,7 +2,7 @@
 # Everything a test needs, then every test. The last line is "N passed, N failed".
 #
 #   tools/test.sh          all layers (up to half an hour on two cores)
-#   tools/test.sh LABEL    one: unit, parallel, golden, e2e, fault, fuzz, lint, tsan, release
+#   tools/test.sh LABEL    one: unit, sim, parallel, golden, e2e, fault, fuzz, lint, tsan, release
 #
 # Builds: build/ci (ASan + UBSan; every layer), build/tsan (what shares memory between threads), build/fuzz (libFuzzer, seconds a
 # target), build/release (the programs once more as shipped, for e2e).
@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 layer=${1:-all}
 case $layer in
-  all | unit | parallel | golden | e2e | fault | fuzz | lint | tsan | release) ;;
+  all | unit | sim | parallel | golden | e2e | fault | fuzz | lint | tsan | release) ;;
   *)
     sed -n '2,8s/^# \{0,1\}//p' "$0"
     exit 64
@@ -65,7 +65,7 @@ run_tests() {
 }
 
 # What shares memory between threads without gRPC in it, by program; those that exist are built and run.
-tsan_programs='^(metric_page|logging|kernel_thread_pool|kv_block_pool|scheduler|step_loop|plan_channel|collective|model_parallel)_test$'
+tsan_programs='^(metric_page|logging|kernel_thread_pool|kv_block_pool|scheduler|step_loop|step_loop_race|plan_channel|collective|model_parallel)_test$'
 tsan_stage() {
   configure tsan || return 1
   local programs
@@ -122,7 +122,7 @@ main() {
     *) prepare=(build ci) ;;
   esac
   if ((${#prepare[@]} > 0)) && stage build "${prepare[@]}"; then
-    for label in unit parallel golden e2e fault lint; do
+    for label in unit sim parallel golden e2e fault lint; do
       if wants "$label"; then stage "$label" run_tests "$label" ci -L "^$label\$" || true; fi
     done
     if [[ $layer == all ]]; then stage fuzz-replay run_tests fuzz-replay ci -L '^fuzz$' || true; fi

@@ -50,6 +50,8 @@ LeaderMetrics::LeaderMetrics(const MetricPage& page)
       prefill_(page.Get(MetricId::kPrefillSeconds)),
       prompt_tokens_(page.Get(MetricId::kPromptTokensTotal)),
       generated_tokens_(page.Get(MetricId::kGeneratedTokensTotal)),
+      prefix_hit_tokens_(page.Get(MetricId::kPrefixHitTokensTotal)),
+      preemptions_(page.Get(MetricId::kPreemptionsTotal)),
       running_(page.Get(MetricId::kRequestsRunning)),
       waiting_(page.Get(MetricId::kRequestsWaiting)),
       waiting_tokens_(page.Get(MetricId::kWaitingTokens)),
@@ -65,12 +67,13 @@ LeaderMetrics::LeaderMetrics(const MetricPage& page)
   }
 }
 
-void LeaderMetrics::OnToken(const RequestTimes& times) const {
+void LeaderMetrics::OnToken(uint32_t sample, const RequestTimes& times) const {
   generated_tokens_.Add(1);
   if (times.latest_token != times.first_token) {
     inter_token_.Observe(Seconds(times.latest_token - times.previous_token));
     return;
   }
+  if (sample != 0) return;  // all samples have their first token at once
   queue_.Observe(Seconds(times.admitted - times.arrival));
   prefill_.Observe(Seconds(times.first_token - times.admitted));
   first_token_.Observe(Seconds(times.first_token - times.arrival));
@@ -93,7 +96,6 @@ void LeaderMetrics::OnStep(const StepWork& work, double seconds) const {
   series.seconds.Observe(seconds);
   series.tokens.Observe(work.prefill_tokens + work.decode_tokens);
   series.batch_size.Observe(static_cast<double>(work.request_ids.size()));
-  prompt_tokens_.Add(work.prefill_tokens);
 }
 
 void LeaderMetrics::OnLoad(const Occupancy& occupancy, const KvBlockPool::Counts& kv) const {
@@ -104,6 +106,16 @@ void LeaderMetrics::OnLoad(const Occupancy& occupancy, const KvBlockPool::Counts
   At(kv_blocks_, KvBlockLabel::kCached).Set(kv.cached);
   At(kv_blocks_, KvBlockLabel::kOwned).Set(kv.owned);
   kv_usage_.Set(static_cast<double>(kv.owned) / std::max(1U, kv.free + kv.cached + kv.owned));
+}
+
+void LeaderMetrics::OnCounts(const SchedulerCounts& before, const SchedulerCounts& counts) const {
+  const auto add = [](const Series& series, uint64_t from, uint64_t to) {
+    if (to > from) series.Add(static_cast<double>(to - from));
+  };
+  add(prompt_tokens_, before.prompt_tokens, counts.prompt_tokens);
+  add(prefix_hit_tokens_, before.prefix_hit_tokens, counts.prefix_hit_tokens);
+  add(preemptions_, before.preemptions, counts.preemptions);
+  add(At(wasted_, WasteLabel::kPreempted), before.recomputed_tokens, counts.recomputed_tokens);
 }
 
 }  // namespace phi::service

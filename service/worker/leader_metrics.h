@@ -4,8 +4,8 @@
 
 #include "service/telemetry/metric_labels.h"
 #include "service/telemetry/metric_page.h"
+#include "service/worker/batching/kv_block_pool.h"
 #include "service/worker/engine_request.h"
-#include "service/worker/kv_block_pool.h"
 #include "service/worker/scheduler.h"
 
 namespace phi::service {
@@ -16,11 +16,13 @@ class LeaderMetrics {
   // `page` outlives this.
   explicit LeaderMetrics(const MetricPage& page);
 
-  void OnToken(const RequestTimes& times) const;
+  void OnToken(uint32_t sample, const RequestTimes& times) const;
   void OnEnd(const RequestEnd& end) const;
   // `seconds`: of the whole step, the plan's way to the ranks included.
   void OnStep(const StepWork& work, double seconds) const;
   void OnLoad(const Occupancy& occupancy, const KvBlockPool::Counts& kv) const;
+  // `counts` less those of the call before are added.
+  void OnCounts(const SchedulerCounts& before, const SchedulerCounts& counts) const;
 
  private:
   using Series = MetricPage::Series;
@@ -36,6 +38,8 @@ class LeaderMetrics {
   Series prefill_;
   Series prompt_tokens_;
   Series generated_tokens_;
+  Series prefix_hit_tokens_;
+  Series preemptions_;
   Series running_;
   Series waiting_;
   Series waiting_tokens_;

@@ -1,35 +1,26 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
-#include <memory>
+#include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "service/worker/batching/kv_block_pool.h"
+#include "service/worker/batching/request_admission.h"
+#include "service/worker/batching/sequence.h"
+#include "service/worker/batching/waiting_queue.h"
 #include "service/worker/engine_request.h"
-#include "service/worker/kv_block_pool.h"
 #include "shard/rank.h"
 #include "shard/step_plan.h"
 
 // Continuous batching: which tokens of which requests the next step computes. Pure: no clock,
 // thread or socket. Sources: Orca (OSDI 2022) for scheduling by step, Sarathi-Serve (OSDI 2024) for
-// prompt chunks beside decodes.
+// prompt chunks beside decodes, vLLM (SOSP 2023) for paged KV blocks and preemption.
 namespace phi::service {
-
-struct SchedulerLimits {
-  uint32_t context_tokens = 0;
-  uint32_t vocabulary_tokens = 0;  // real ids are below it
-  uint32_t eos_token_id = 0;
-  uint32_t max_sequences = 0;
-  uint32_t max_step_tokens = 0;  // >= max_sequences
-  uint32_t num_kv_blocks = 0;
-  uint32_t max_queued_requests = 0;
-  uint32_t max_queued_tokens = 0;  // prompt tokens
-  bool prefix_cache = true;        // full KV blocks of equal content are shared
-};
 
 // Prompt tokens in one step: they bound how long a step takes, and so how long others wait for
 // their next token.
@@ -37,24 +28,6 @@ struct ChunkLimits {
   uint32_t alone = 0;
   uint32_t beside_decodes = 0;
 };
-
-// What the scheduler holds; the queue is refused by it (I6, I7).
-struct Occupancy {
-  uint32_t waiting_requests = 0;
-  uint32_t waiting_tokens = 0;  // of their prompts
-  uint32_t running_requests = 0;
-};
-
-// Whether a request may join a scheduler so occupied: INVALID_ARGUMENT for one that is wrong in
-// itself, KV_CAPACITY for one that could never run, QUEUE_FULL or TOKEN_BUDGET for one that cannot
-// now. Those that can start at once do not count as queued. O(stop_token_ids + prompt).
-absl::Status CheckAdmission(const EngineRequest& request,
-                            const SchedulerLimits& limits,
-                            const Occupancy& occupancy);
-
-// KV blocks that hold a request to its end: of prompt + max_new_tokens - 1 tokens, for the last is
-// never an input.
-uint32_t BlocksNeeded(const EngineRequest& request);
 
 // One step, and whose it is.
 struct StepWork {
@@ -68,26 +41,47 @@ struct StepWork {
 struct RequestEvent {
   uint64_t request_id = 0;
   uint32_t sample = 0;
-  std::optional<shard::SampledToken> token =
-      {};                                       // set: one more token, drawn at times.latest_token
-  std::optional<FinishReason> sample_end = {};  // set: the sample finished
-  std::optional<RequestEnd> end = {};           // set: the end, after which the id is forgotten
+  std::optional<shard::SampledToken> token = {};  // set: one more token, at times.latest_token
+  std::optional<FinishReason> sample_end = {};    // set: the sample finished
+  std::optional<RequestEnd> end = {};             // set: the end, after which the id is forgotten
   RequestTimes times;
 };
 
-// The waiting queue is first in, first out; a request leaves it when all KV blocks to its end are
-// free, and keeps them, so that nothing that runs is ever taken back. Every running request that
-// can decode does so in each step; what remains of the step goes to prompts, oldest first.
+// What happened since the start.
+struct SchedulerCounts {
+  uint64_t submitted = 0;
+  uint64_t ended = 0;
+  uint64_t prompt_tokens = 0;      // of admitted requests
+  uint64_t prefix_hit_tokens = 0;  // of those: found in the prefix cache
+  uint64_t preemptions = 0;
+  uint64_t recomputed_tokens = 0;  // computed once more after a preemption
+};
+
+// Requests wait in a WaitingQueue for a seat and for the KV blocks of their prompt; further blocks
+// are taken as they are needed. Where there are none, the sequence that was admitted last gives up
+// its own and is computed again later, before anything that waits (it gets the same tokens, I1). So
+// the oldest always goes on and there is no deadlock or livelock.
+//
+// Every running sequence that can decode does so in each step; what remains of the step goes to
+// prompts, oldest first, but half of it to later prompts that fit there whole: a long prompt does
+// not delay short ones.
+//
+// A request of n samples takes one seat until its prompt is computed; then the samples share its
+// blocks and take a seat each, or wait for one like those that were preempted. A block that is not
+// full is copied when the first of them writes to it.
 class Scheduler {
  public:
   Scheduler(const SchedulerLimits& limits, const ChunkLimits& chunks);
 
   // CheckAdmission's error, or the request waits; `id` must be new.
   absl::Status Submit(EngineRequest request);
-  // Its end as CANCELLED, its blocks free; nothing where it has ended already. Not between Plan and
-  // Commit.
+
+  // None of the following between Plan and Commit, but for FailAll.
+
+  // Its end as CANCELLED, its blocks free; nothing where it has ended already.
   std::optional<RequestEvent> Cancel(uint64_t request_id, SteadyTime now);
-  // One sample's end, as the caller wants no more of it; the request's where it was the last one.
+  // The sample ends, as its text needs no more of it; the request's end where it was the last one.
+  // Nothing where it has ended already or has no token yet.
   std::optional<RequestEvent> EndSample(uint64_t request_id, uint32_t sample, SteadyTime now);
   // Ends everything whose time is up: with TIME_LIMIT after the first token, as DEADLINE_IN_QUEUE
   // before it.
@@ -96,7 +90,7 @@ class Scheduler {
   std::vector<RequestEvent> FailWaiting(const absl::Status& status, SteadyTime now);
   std::vector<RequestEvent> FailAll(const absl::Status& status, SteadyTime now);
 
-  // The next step; idle when there are no requests. Each is followed by its Commit.
+  // The next step; idle when there are no requests. Each is followed by its Commit, or by FailAll.
   StepWork Plan(SteadyTime now);
   // Takes the step's tokens in. INTERNAL where they do not answer the plan: the replica is lost
   // then.
@@ -110,53 +104,76 @@ class Scheduler {
 
   Occupancy occupancy() const;
   KvBlockPool::Counts kv_counts() const { return pool_.counts(); }
-  bool empty() const { return waiting_.empty() && running_.empty(); }
-  uint64_t num_submitted() const { return num_submitted_; }
-  uint64_t num_ended() const { return num_ended_; }
+  const SchedulerCounts& counts() const { return counts_; }
+  bool empty() const { return requests_.empty(); }
 
   // All violations of I2 and I3, in words.
   std::vector<std::string> CheckInvariants() const;
 
  private:
-  struct Sequence {
-    EngineRequest request;
-    std::vector<uint32_t> block_ids;
-    uint32_t num_computed = 0;  // tokens whose keys and values are in the cache
-    uint32_t num_generated = 0;
-    uint32_t latest_token = 0;  // the next input once the prompt is computed
-    RequestTimes times;
-    bool ended = false;  // to be dropped from running_
+  using Events = std::vector<RequestEvent>;
 
-    bool prefilling() const { return num_generated == 0; }
-  };
+  // Planning.
+  void PlanDecodes(StepWork& work);
+  void PlanPrompts(StepWork& work);
+  void AddRows(Sequence& sequence, uint32_t num_tokens, StepWork& work);
+  void Admit(SteadyTime now);
+  // The blocks of all its tokens, cached ones first; nothing where there are too few.
+  bool TakeBlocks(Sequence& sequence);
+  // Goes on behind what others computed meanwhile.
+  void SkipCached(Sequence& sequence);
+  // The block after its first `index` ones where the prefix cache has it; the last token is always
+  // left to compute, for its logits are wanted.
+  std::optional<uint32_t> FindBlock(const Sequence& sequence, size_t index);
+  void NoteHits(Sequence& sequence, uint32_t num_blocks);
+  // The block of the next position, written by nobody else; younger sequences give way, and false
+  // where it had to itself.
+  bool TakeNextBlock(Sequence& sequence, StepWork& work);
+  void PreemptYoungest();
+  // Those that computing up to `end` fills become shareable.
+  void PublishBlocks(Sequence& sequence, uint32_t end);
+  void LoseBlocks(Sequence& sequence);
 
-  bool TimeIsUp(const Sequence& sequence, SteadyTime now) const;
-  void AddDecode(Sequence& sequence, StepWork& work) const;
-  void AddPrefill(Sequence& sequence, uint32_t num_tokens, StepWork& work) const;
-  shard::PlannedSequence PlanRows(const Sequence& sequence, uint32_t num_tokens) const;
-  bool AdmitOldest(SteadyTime now);
-  std::optional<FinishReason> FinishOf(const Sequence& sequence, uint32_t token_id) const;
+  // Committing.
+  absl::Status CheckResult(const StepWork& work, const shard::StepResult& result) const;
+  void TakeRows(Sequence& sequence, uint32_t num_tokens);
+  // One token, or the first ones of all samples.
+  void TakeDraws(Sequence& sequence,
+                 std::span<const shard::SampledToken> draws,
+                 SteadyTime now,
+                 Events& events);
   void TakeToken(Sequence& sequence,
                  const shard::SampledToken& token,
                  SteadyTime now,
-                 std::vector<RequestEvent>& events);
-  // Frees what the sequence holds and makes its last event; the caller drops it from its list.
-  RequestEvent End(Sequence& sequence,
+                 Events& events);
+  std::optional<FinishReason> FinishOf(const Sequence& sequence, uint32_t token_id) const;
+  void SeatForked();
+
+  // Ending.
+  bool TimeIsUp(const ActiveRequest& request, SteadyTime now) const;
+  void EndSequence(Sequence& sequence);
+  void TimeOut(ActiveRequest& request, SteadyTime now, Events& events);
+  // Frees all that the request holds and forgets it.
+  RequestEvent End(ActiveRequest& request,
                    const absl::Status& status,
                    FinishReason reason,
                    SteadyTime now);
   void DropEnded();
-  Sequence* FindRunning(uint64_t request_id);
 
   SchedulerLimits limits_;
   ChunkLimits chunks_;
   SteadyDuration deadline_margin_{};
   KvBlockPool pool_;
-  std::deque<Sequence> waiting_;
-  std::vector<Sequence> running_;  // in order of admission
+  std::map<uint64_t, ActiveRequest> requests_;  // by id, until their end
+  WaitingQueue queue_;
+  SequenceList running_;
+  SequenceList preempted_;               // they wait before the queue, without blocks
+  std::vector<Sequence*> planned_;       // of the step under way
+  std::vector<uint32_t> copied_blocks_;  // its copies' sources: held, so that nobody writes there
+  SequenceList forked_;                  // in Commit: not seated yet
+  uint64_t next_admission_ = 1;
   uint32_t waiting_tokens_ = 0;
-  uint64_t num_submitted_ = 0;
-  uint64_t num_ended_ = 0;
+  SchedulerCounts counts_;
 };
 
 }  // namespace phi::service

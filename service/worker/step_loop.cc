@@ -40,7 +40,8 @@ uint32_t TokensIn(double seconds, double seconds_per_token, uint32_t low, uint32
 bool operator==(const EngineLoad& a, const EngineLoad& b) {
   return a.occupancy.waiting_requests == b.occupancy.waiting_requests &&
          a.occupancy.waiting_tokens == b.occupancy.waiting_tokens &&
-         a.occupancy.running_requests == b.occupancy.running_requests && a.kv.free == b.kv.free &&
+         a.occupancy.running_requests == b.occupancy.running_requests &&
+         a.occupancy.running_sequences == b.occupancy.running_sequences && a.kv.free == b.kv.free &&
          a.kv.cached == b.kv.cached && a.draining == b.draining;
 }
 
@@ -249,6 +250,8 @@ absl::Status StepLoop::RunStep() {
   metrics_->OnStep(work, Seconds(end - start));
   PHI_ASSIGN_OR_RETURN(const std::vector<RequestEvent> events,
                        scheduler_.Commit(work, result, end));
+  metrics_->OnCounts(told_counts_, scheduler_.counts());
+  told_counts_ = scheduler_.counts();
   Deliver(events);
   return absl::OkStatus();
 }
@@ -269,7 +272,7 @@ void StepLoop::Deliver(const std::vector<RequestEvent>& events) {
               "request %llu has no sink",
               static_cast<unsigned long long>(event.request_id));
     if (event.token) {
-      metrics_->OnToken(event.times);
+      metrics_->OnToken(event.sample, event.times);
       found->second->OnToken(event.sample, *event.token, event.times);
     }
     if (event.sample_end) found->second->OnSampleEnd(event.sample, *event.sample_end);

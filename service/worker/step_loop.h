@@ -125,6 +125,7 @@ class StepLoop {
   ChunkLimits chunks_;
   // Owners: this map until OnEnd, and the sink's own transport for as long as it needs it.
   std::unordered_map<uint64_t, std::shared_ptr<TokenSink>> sinks_;
+  SchedulerCounts told_counts_;
   uint64_t next_step_ = 0;
   double recent_step_seconds_ = 0;
   bool waiting_failed_ = false;

@@ -53,6 +53,7 @@ std::optional<ExitCode> ParseWorkerFlags(int argc,
   flags.Bind("kv_cache_bytes", &options->kv_cache_bytes);
   flags.Bind("max_queued_requests", &options->max_queued_requests);
   flags.Bind("max_queued_tokens", &options->max_queued_tokens);
+  flags.Bind("prefix_cache", &options->prefix_cache);
   flags.Bind("verify_weights", &options->verify_weights);
   flags.Bind("stall_limit", &options->stall_limit);
   flags.Bind("max_restarts", &options->max_restarts);

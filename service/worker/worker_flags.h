@@ -24,6 +24,7 @@ struct WorkerOptions {
   uint64_t kv_cache_bytes = 0;
   uint32_t max_queued_requests = 0;
   uint32_t max_queued_tokens = 0;
+  bool prefix_cache = true;
   bool verify_weights = true;
   absl::Duration stall_limit;
   int max_restarts = 0;

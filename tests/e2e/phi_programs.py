@@ -62,19 +62,16 @@ def marked_processes():
 
 
 class Program:
-    """One running program of ours; its stderr goes to a file that `log` reads, or to `stderr`.
+    """One running program of ours; its stderr goes to a file that `log` reads."""
 
-    `prefix`: the beginning of a command that runs the program in other surroundings, such as unshare's.
-    """
-
-    def __init__(self, name, *flags, env=None, stderr=None, prefix=()):
+    def __init__(self, name, *flags, env=None):
         self.name = name
         self._log = tempfile.NamedTemporaryFile(prefix=f"{name}-", suffix=".log")
         key, value = MARK.split("=")
         self.process = subprocess.Popen(
-            [*prefix, str(BIN / name), *map(str, flags)],
+            [str(BIN / name), *map(str, flags)],
             stdout=subprocess.DEVNULL,
-            stderr=self._log if stderr is None else stderr,
+            stderr=self._log,
             env={**os.environ, key: value, **(env or {})},
             start_new_session=True,
         )
@@ -118,11 +115,11 @@ class Program:
 class Server(Program):
     """A program with a gRPC port and a metrics port."""
 
-    def __init__(self, name, *flags, **options):
+    def __init__(self, name, *flags, env=None):
         self.address = f"127.0.0.1:{free_port()}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
         listen = (f"--listen={self.address}", f"--metrics_listen={self.metrics_address}", "--log_format=json")
-        super().__init__(name, *listen, *flags, **options)
+        super().__init__(name, *listen, *flags, env=env)
 
     def http(self, path, timeout=5):
         """(status, body); (None, "") where nothing listens."""
@@ -154,7 +151,7 @@ class Server(Program):
 
 
 class Worker(Server):
-    def __init__(self, model=NANO, tensor_parallel=1, *flags, dtype="float32", threads=1, **options):
+    def __init__(self, model=NANO, tensor_parallel=1, *flags, dtype="float32", threads=1, env=None):
         self.world_size = tensor_parallel
         super().__init__(
             "phi-worker",
@@ -163,7 +160,7 @@ class Worker(Server):
             f"--dtype={dtype}",
             f"--threads={threads}",
             *flags,
-            **options,
+            env=env,
         )
 
     def rank_pids(self):
@@ -179,8 +176,8 @@ class Worker(Server):
 
 
 class Router(Server):
-    def __init__(self, replicas, *flags, model=NANO, **options):
-        super().__init__("phi-router", f"--model={model}", f"--replicas={','.join(replicas)}", *flags, **options)
+    def __init__(self, replicas, *flags, model=NANO, env=None):
+        super().__init__("phi-router", f"--model={model}", f"--replicas={','.join(replicas)}", *flags, env=env)
 
     def client(self):
         return Client(self.address)

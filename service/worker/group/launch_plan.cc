@@ -62,6 +62,7 @@ void CopyFlags(const WorkerOptions& options, RankSpec* spec) {
   spec->max_step_tokens = options.max_step_tokens;
   spec->max_queued_requests = options.max_queued_requests;
   spec->max_queued_tokens = options.max_queued_tokens;
+  spec->prefix_cache = options.prefix_cache;
   spec->verify_weights = options.verify_weights;
   spec->stall_limit_ms = absl::ToInt64Milliseconds(options.stall_limit);
   spec->drain_timeout_ms = absl::ToInt64Milliseconds(options.drain_timeout);

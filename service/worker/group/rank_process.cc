@@ -159,7 +159,8 @@ SchedulerLimits LimitsOf(const RankSpec& spec) {
           .max_step_tokens = spec.max_step_tokens,
           .num_kv_blocks = spec.num_kv_blocks,
           .max_queued_requests = spec.max_queued_requests,
-          .max_queued_tokens = spec.max_queued_tokens};
+          .max_queued_tokens = spec.max_queued_tokens,
+          .prefix_cache = spec.prefix_cache};
 }
 
 WorkerServerOptions ServerOptionsOf(const RankSpec& spec) {

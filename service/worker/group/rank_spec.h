@@ -38,6 +38,7 @@ struct RankSpec {
   uint32_t num_kv_blocks = 0;
   uint32_t max_queued_requests = 0;
   uint32_t max_queued_tokens = 0;
+  bool prefix_cache = true;
   bool verify_weights = true;
   int64_t stall_limit_ms = 0;
   int64_t drain_timeout_ms = 0;

@@ -55,11 +55,13 @@ class SchedulerTest : public testing::Test {
     work_ = scheduler_.Plan(now_);
     shard::StepResult result;
     for (uint32_t i = 0; i < work_.plan.sequences.size(); ++i) {
-      if (work_.plan.sequences[i].num_draws == 0) continue;
-      shard::SampledToken token;
-      token.sequence_index = i;
-      token.token_id = token_id;
-      result.tokens.push_back(token);
+      for (uint32_t draw = 0; draw < work_.plan.sequences[i].num_draws; ++draw) {
+        shard::SampledToken token;
+        token.sequence_index = i;
+        token.draw_index = draw;
+        token.token_id = token_id;
+        result.tokens.push_back(token);
+      }
     }
     auto events = scheduler_.Commit(work_, result, now_);
     EXPECT_TRUE(events.ok()) << events.status();
@@ -91,10 +93,11 @@ TEST_F(SchedulerTest, DecodesOneTokenAStepUntilMaxNewTokens) {
   const auto events = Step(9);
   ASSERT_EQ(events.size(), 2u);
   EXPECT_EQ(events[0].token->token_id, 9u);
+  EXPECT_EQ(events[0].sample_end, FinishReason::kMaxNewTokens);
   EXPECT_EQ(events[1].end->reason, FinishReason::kMaxNewTokens);
   EXPECT_EQ(events[1].end->generated_tokens, 3u);
   EXPECT_TRUE(scheduler_.empty());
-  EXPECT_EQ(scheduler_.kv_counts().free, 16u);
+  EXPECT_EQ(scheduler_.kv_counts().owned, 0u);
 }
 
 TEST_F(SchedulerTest, ContextLengthWhereTheDefaultWasCut) {
@@ -141,10 +144,11 @@ TEST_F(SchedulerTest, TimeLimitKeepsTheTextSoFar) {
     Step(7);
   }
   const auto events = scheduler_.Expire(now_);
-  ASSERT_EQ(events.size(), 1u);
-  EXPECT_TRUE(events[0].end->status.ok());
-  EXPECT_EQ(events[0].end->reason, FinishReason::kTimeLimit);
-  EXPECT_EQ(events[0].end->generated_tokens, 10u);
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(events[0].sample_end, FinishReason::kTimeLimit);
+  EXPECT_TRUE(events[1].end->status.ok());
+  EXPECT_EQ(events[1].end->reason, FinishReason::kTimeLimit);
+  EXPECT_EQ(events[1].end->generated_tokens, 10u);
 }
 
 TEST_F(SchedulerTest, DeadlineBeforeTheFirstTokenIsAnError) {
@@ -159,6 +163,7 @@ TEST_F(SchedulerTest, DeadlineBeforeTheFirstTokenIsAnError) {
   int finished = 0;
   int refused = 0;
   for (const RequestEvent& event : scheduler_.Expire(kStart + milliseconds(30))) {
+    if (!event.end) continue;
     finished += event.end->status.ok() ? 1 : 0;
     refused += ReasonOf(event.end->status) == ErrorReason::kDeadlineInQueue ? 1 : 0;
   }
@@ -186,16 +191,18 @@ TEST_F(SchedulerTest, ShortPromptsShareAStep) {
   Step(7);
   EXPECT_EQ(work_.plan.sequences.size(), 4u);  // 10 + 10 + 10 + 2 of 32
   EXPECT_EQ(work_.prefill_tokens, 32u);
-  EXPECT_EQ(work_.plan.sequences[3].num_draws, 0U);
+  EXPECT_EQ(work_.plan.sequences[3].num_draws, 0u);
 }
 
-TEST_F(SchedulerTest, OldestIsNotOvertakenWhileItWaitsForBlocks) {
-  ASSERT_TRUE(scheduler_.Submit(Request(1, 100, 20)).ok());  // 8 of 16 blocks
-  ASSERT_TRUE(scheduler_.Submit(Request(2, 10, 31)).ok());   // 3
+TEST_F(SchedulerTest, NextInTurnIsNotOvertakenWhileItWaitsForBlocks) {
+  ASSERT_TRUE(scheduler_.Submit(Request(1, 100, 20)).ok());  // 7 of 16 blocks, then 8
+  ASSERT_TRUE(scheduler_.Submit(Request(2, 10, 31)).ok());   // 1, then 3
   for (int i = 0; i < 5; ++i) Step(7);
   EXPECT_EQ(scheduler_.occupancy().running_requests, 2u);
-  ASSERT_TRUE(scheduler_.Submit(Request(3, 80, 48)).ok());  // 8
-  ASSERT_TRUE(scheduler_.Submit(Request(4, 2, 2)).ok());    // 1, but younger
+  EngineRequest big = Request(3, 126, 2);  // 8
+  std::fill(big.prompt.begin(), big.prompt.end(), 5U);
+  ASSERT_TRUE(scheduler_.Submit(big).ok());
+  ASSERT_TRUE(scheduler_.Submit(Request(4, 2, 2)).ok());  // 1, but behind it
   for (int i = 0; i < 8; ++i) Step(7);
   EXPECT_EQ(scheduler_.occupancy().running_requests, 2u);
   EXPECT_EQ(scheduler_.occupancy().waiting_requests, 2u);
@@ -221,7 +228,12 @@ TEST_F(SchedulerTest, RefusesWhatIsWrongOrCanNeverRun) {
   tight.num_kv_blocks = 2;
   EXPECT_EQ(ReasonOf(CheckAdmission(Request(1, 30, 4), tight, {})), ErrorReason::kKvCapacity);
   EXPECT_TRUE(CheckAdmission(Request(1, 30, 3), tight, {}).ok());
-  EXPECT_EQ(scheduler_.num_submitted(), 0u);
+  EngineRequest samples = Request(1, 4);
+  samples.num_samples = 0;
+  EXPECT_EQ(ReasonOf(scheduler_.Submit(samples)), ErrorReason::kFieldOutOfRange);
+  samples.num_samples = 17;
+  EXPECT_EQ(ReasonOf(scheduler_.Submit(samples)), ErrorReason::kFieldOutOfRange);
+  EXPECT_EQ(scheduler_.counts().submitted, 0u);
 }
 
 TEST_F(SchedulerTest, QueueIsBoundedInRequestsAndTokens) {
@@ -249,7 +261,7 @@ TEST_F(SchedulerTest, CancelFreesAtOnceAtEveryStage) {
   EXPECT_EQ(cancelled->end->stage, RequestStage::kPrefill);
   EXPECT_EQ(cancelled->end->status.code(), absl::StatusCode::kCancelled);
   for (uint64_t id = 2; id <= 4; ++id) ASSERT_TRUE(scheduler_.Cancel(id, now_));
-  EXPECT_EQ(scheduler_.kv_counts().free, 16u);
+  EXPECT_EQ(scheduler_.kv_counts().owned, 0u);
   EXPECT_TRUE(Step(7).empty());
   EXPECT_TRUE(work_.idle());
 }
@@ -291,7 +303,7 @@ TEST_F(SchedulerTest, FailAllEndsEverything) {
   EXPECT_EQ(scheduler_.FailWaiting(absl::UnavailableError("draining"), now_).size(), 2u);
   EXPECT_EQ(scheduler_.FailAll(absl::UnavailableError("lost"), now_).size(), 4u);
   EXPECT_TRUE(scheduler_.empty());
-  EXPECT_EQ(scheduler_.num_submitted(), scheduler_.num_ended());
+  EXPECT_EQ(scheduler_.counts().submitted, scheduler_.counts().ended);
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <numeric>
-#include <random>
 #include <thread>
 
 #include "absl/synchronization/mutex.h"
@@ -252,33 +251,26 @@ TEST_F(StepLoopTest, LostBroadcastIsALostReplica) {
   EXPECT_EQ(loop_.Wait().code(), absl::StatusCode::kUnavailable);
 }
 
-TEST_F(StepLoopTest, ManyThreadsSubmitAndCancel) {
-  rank_.step_us = 50;
+TEST_F(StepLoopTest, PrefixHitsPreemptionsAndBlocksAreCounted) {
   loop_.Start();
-  std::atomic<uint64_t> next_id{1};
-  std::atomic<int> ended{0};
-  std::vector<std::thread> threads;
-  for (unsigned seed = 0; seed < 4; ++seed) {
-    threads.emplace_back([&, seed] {
-      std::mt19937 random(seed);
-      const auto below_60 = [&] { return static_cast<uint32_t>(random() % 60); };
-      for (int i = 0; i < 60; ++i) {
-        const uint64_t id = next_id++;
-        auto sink = std::make_shared<RecordingSink>();
-        if (!loop_.Submit(Request(id, 1 + below_60(), 1 + below_60()), sink).ok()) continue;
-        if (random() % 2 == 0) loop_.Cancel(id);
-        sink->WaitForEnd();
-        ++ended;
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_GT(ended, 100);
-  const SteadyTime deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-  while (loop_.load().kv.owned != 0 && std::chrono::steady_clock::now() < deadline) {
+  EXPECT_EQ(Submit(Request(1, 100, 2))->WaitForEnd().cached_prompt_tokens, 0u);
+  EXPECT_EQ(Submit(Request(51, 100, 2))->WaitForEnd().cached_prompt_tokens, 96u);
+  EXPECT_EQ(Metric(MetricId::kPromptTokensTotal), 200);
+  EXPECT_EQ(Metric(MetricId::kPrefixHitTokensTotal), 96);
+  // 64 blocks for 8 times 13.
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (uint64_t id = 2; id < 10; ++id) sinks.push_back(Submit(Request(id, 4, 196)));
+  for (auto& sink : sinks) EXPECT_TRUE(sink->WaitForEnd().status.ok());
+  EXPECT_GT(Metric(MetricId::kPreemptionsTotal), 0);
+  EXPECT_GT(Metric(MetricId::kWastedTokensTotal, {WasteLabel::kPreempted}), 0);
+  const SteadyTime deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (loop_.load().kv.owned != 0 && std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(milliseconds(1));
-  }
-  EXPECT_EQ(loop_.load().kv.owned, 0u);
+  const KvBlockPool::Counts kv = loop_.load().kv;
+  EXPECT_EQ(kv.owned, 0u);
+  EXPECT_EQ(Metric(MetricId::kKvBlocks, {KvBlockLabel::kOwned}), 0);
+  EXPECT_EQ(Metric(MetricId::kKvBlocks, {KvBlockLabel::kCached}), kv.cached);
+  EXPECT_EQ(Metric(MetricId::kKvBlocks, {KvBlockLabel::kFree}), 64 - kv.cached);
 }
 
 }  // namespace

@@ -31,7 +31,9 @@ TEST(WorkerFlags, DefaultsServeAModel) {
   EXPECT_EQ(parsed.options.tensor_parallel, 1);
   EXPECT_EQ(parsed.options.stall_limit, absl::Seconds(10));
   EXPECT_TRUE(parsed.options.verify_weights);
+  EXPECT_TRUE(parsed.options.prefix_cache);
   EXPECT_FALSE(Parse({"--model=/m", "--verify_weights=false"}).options.verify_weights);
+  EXPECT_FALSE(Parse({"--model=/m", "--prefix_cache=false"}).options.prefix_cache);
   EXPECT_GE(parsed.options.max_step_tokens, parsed.options.max_sequences);
 }
 
