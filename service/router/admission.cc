@@ -10,8 +10,12 @@ namespace {
 constexpr absl::Duration kRetryWhenFull = absl::Seconds(1);
 constexpr absl::Duration kRetryWhenNotReady = absl::Seconds(2);
 
+// What a replica pushed is some milliseconds old, in which an overload fills its queue many times
+// over; what this router sent there it knows itself. A call too many would be refused by the
+// replica late, or wait unseen for a stream of the connection.
 bool QueueHasRoom(const ReplicaLoad& replica) {
-  return replica.queued_requests < replica.max_queued_requests;
+  return replica.queued_requests < replica.max_queued_requests &&
+         replica.outstanding_requests < replica.max_requests;
 }
 
 // A prompt is let in while nothing waits, however long: it could not be served at all otherwise.

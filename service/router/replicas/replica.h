@@ -22,6 +22,7 @@ struct Replica {
   std::string address;                                  // const
   std::unique_ptr<phi::worker::v1::Worker::Stub> stub;  // const; owns the channel
   std::atomic<uint64_t> outstanding_tokens = 0;         // of this router's calls under way
+  std::atomic<uint32_t> outstanding_requests = 0;       // likewise
   // Counts the epochs seen from here. The replica's own number starts again with its supervisor;
   // this one never does.
   std::atomic<uint64_t> incarnation = 0;

@@ -14,6 +14,9 @@ struct ReplicaLoad {
   uint32_t queued_tokens = 0;
   uint32_t max_queued_tokens = 0;
   uint32_t kv_tokens = 0;  // the whole KV cache
+  // This router's calls there, and how many the replica takes from all, running and waiting.
+  uint32_t outstanding_requests = 0;
+  uint32_t max_requests = 0;
 };
 
 struct RequestCost {

@@ -39,6 +39,10 @@ std::string_view StateName(ReplicaStateLabel state) {
   return LabelValues<ReplicaStateLabel>()[static_cast<size_t>(state)];
 }
 
+uint32_t MaxRequests(const phi::worker::v1::ReplicaStatus& status) {
+  return status.max_sequences() + status.max_queued_requests();
+}
+
 }  // namespace
 
 ReplicaLease::ReplicaLease(ReplicaPool* pool,
@@ -49,12 +53,14 @@ ReplicaLease::ReplicaLease(ReplicaPool* pool,
       cost_tokens_(cost.total()),
       epoch_(replica_->incarnation) {
   replica_->outstanding_tokens += cost_tokens_;
+  ++replica_->outstanding_requests;
   pool_->AddUser();
 }
 
 ReplicaLease::~ReplicaLease() {
   if (replica_ == nullptr) return;  // moved from
   replica_->outstanding_tokens -= cost_tokens_;
+  --replica_->outstanding_requests;
   replica_.reset();
   pool_->RemoveUser();
 }
@@ -265,7 +271,9 @@ std::vector<ReplicaLoad> ReplicaPool::LoadsLocked() const {
                      .max_queued_requests = replica->status.max_queued_requests(),
                      .queued_tokens = replica->status.queued_tokens(),
                      .max_queued_tokens = replica->status.max_queued_tokens(),
-                     .kv_tokens = replica->status.kv_tokens()});
+                     .kv_tokens = replica->status.kv_tokens(),
+                     .outstanding_requests = replica->outstanding_requests,
+                     .max_requests = MaxRequests(replica->status)});
   }
   return loads;
 }

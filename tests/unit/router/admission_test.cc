@@ -16,7 +16,9 @@ constexpr ReplicaLoad kReady{.ready = true,
                              .max_queued_requests = 8,
                              .queued_tokens = 0,
                              .max_queued_tokens = 1000,
-                             .kv_tokens = 500};
+                             .kv_tokens = 500,
+                             .outstanding_requests = 0,
+                             .max_requests = 10};
 
 std::string ReasonOf(const absl::Status& status) {
   if (status.ok()) return "";
@@ -53,6 +55,15 @@ TEST(AdmitCallTest, NeedsAReadyReplicaWithRoom) {
   EXPECT_EQ(ReasonOf(AdmitCall(kIdle, std::vector{not_ready})), "NO_READY_REPLICA");
   EXPECT_EQ(ReasonOf(AdmitCall(kIdle, std::vector{full, not_ready})), "QUEUE_FULL");
   EXPECT_EQ(ReasonOf(AdmitCall(kIdle, std::vector{full, not_ready, kReady})), "");
+}
+
+TEST(AdmitCallTest, CountsItsOwnCallsWhereTheReplicasNewsIsOld) {
+  ReplicaLoad load = kReady;
+  load.outstanding_requests = 9;
+  EXPECT_EQ(ReasonOf(AdmitCall(kIdle, std::vector{load})), "");
+  load.outstanding_requests = 10;
+  EXPECT_EQ(ReasonOf(AdmitCall(kIdle, std::vector{load})), "QUEUE_FULL");
+  EXPECT_EQ(ReasonOf(AdmitCall(kIdle, std::vector{load, kReady})), "");
 }
 
 TEST(AdmitCostTest, KvCacheMustHoldTheRequest) {
