@@ -92,6 +92,12 @@ std::optional<ExitCode> FlagParser::Parse(int argc, const char* const* argv) {
     std::fprintf(stderr, "%s: %s (see %s --help)\n", name_.c_str(), message.c_str(), name_.c_str());
     return ExitCode::kUsage;
   };
+  // CLI11 would take the next argument for the value of "--flag=".
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view arg(argv[i]);
+    if (arg.starts_with("--") && arg.find('=') == arg.size() - 1)
+      return usage_error(std::string(arg) + " has no value; leave it out");
+  }
   std::vector<std::string> texts(bindings_.size());
   try {
     CLI::App app(description_, name_);

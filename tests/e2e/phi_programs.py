@@ -62,16 +62,19 @@ def marked_processes():
 
 
 class Program:
-    """One running program of ours; its stderr goes to a file that `log` reads."""
+    """One running program of ours; its stderr goes to a file that `log` reads, or to `stderr`.
 
-    def __init__(self, name, *flags, env=None):
+    `prefix`: the beginning of a command that runs the program in other surroundings, such as unshare's.
+    """
+
+    def __init__(self, name, *flags, env=None, stderr=None, prefix=()):
         self.name = name
         self._log = tempfile.NamedTemporaryFile(prefix=f"{name}-", suffix=".log")
         key, value = MARK.split("=")
         self.process = subprocess.Popen(
-            [str(BIN / name), *map(str, flags)],
+            [*prefix, str(BIN / name), *map(str, flags)],
             stdout=subprocess.DEVNULL,
-            stderr=self._log,
+            stderr=self._log if stderr is None else stderr,
             env={**os.environ, key: value, **(env or {})},
             start_new_session=True,
         )
@@ -115,11 +118,11 @@ class Program:
 class Server(Program):
     """A program with a gRPC port and a metrics port."""
 
-    def __init__(self, name, *flags, env=None):
+    def __init__(self, name, *flags, **options):
         self.address = f"127.0.0.1:{free_port()}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
         listen = (f"--listen={self.address}", f"--metrics_listen={self.metrics_address}", "--log_format=json")
-        super().__init__(name, *listen, *flags, env=env)
+        super().__init__(name, *listen, *flags, **options)
 
     def http(self, path, timeout=5):
         """(status, body); (None, "") where nothing listens."""
@@ -151,7 +154,7 @@ class Server(Program):
 
 
 class Worker(Server):
-    def __init__(self, model=NANO, tensor_parallel=1, *flags, dtype="float32", threads=1, env=None):
+    def __init__(self, model=NANO, tensor_parallel=1, *flags, dtype="float32", threads=1, **options):
         self.world_size = tensor_parallel
         super().__init__(
             "phi-worker",
@@ -160,7 +163,7 @@ class Worker(Server):
             f"--dtype={dtype}",
             f"--threads={threads}",
             *flags,
-            env=env,
+            **options,
         )
 
     def rank_pids(self):
@@ -176,8 +179,8 @@ class Worker(Server):
 
 
 class Router(Server):
-    def __init__(self, replicas, *flags, model=NANO, env=None):
-        super().__init__("phi-router", f"--model={model}", f"--replicas={','.join(replicas)}", *flags, env=env)
+    def __init__(self, replicas, *flags, model=NANO, **options):
+        super().__init__("phi-router", f"--model={model}", f"--replicas={','.join(replicas)}", *flags, **options)
 
     def client(self):
         return Client(self.address)

@@ -92,6 +92,7 @@ TEST(FlagsTest, EachErrorIsOneLineThatNamesTheFlag) {
       {{"--model=m", "--replicas=a:1", "--listen=50051"}, "--listen"},
       {{"--model=m", "--replicas=a:1", "--listen=a:65536"}, "--listen"},
       {{"--model=m", "--replicas=a:1", "stray"}, "stray"},
+      {{"--model=m", "--replicas=a:1", "--model_name=", "--listen=a:1"}, "--model_name="},
       {{"--replicas=a:1"}, "--model"},
   };
   for (const auto& [args, wanted] : cases) {

@@ -1,0 +1,221 @@
+"""Callers that go away or come too late, at every stage: their places and blocks are free at once, and others notice nothing."""
+
+import random
+import threading
+import time
+
+import grpc
+import pytest
+from phi_client import Client, Refusal, finish_name, join
+from phi_programs import PATIENCE, SANITIZED, Replica, wait_until
+from quiet import under_way
+from random_models import make_checkpoint
+
+# A context so long that nothing ends by itself, and steps so short that a prompt takes hundreds of them.
+SHAPE = {"preset": "tiny", "hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64,
+         "intermediate_size": 512, "num_hidden_layers": 4, "max_position_embeddings": 8192}  # fmt: skip
+MAX_SEQUENCES = 4
+MANY_TOKENS = 7000
+PROMPT = "def count(n):\n"
+STORM = 3000 if SANITIZED else 20000
+STORM_SECONDS = 10  # on a machine so busy that it would take longer
+
+
+@pytest.fixture(scope="module")
+def replica(tmp_path_factory):
+    model = make_checkpoint(tmp_path_factory.mktemp("cancel") / "model", SHAPE)
+    flags = (f"--max_sequences={MAX_SEQUENCES}", "--max_step_tokens=32", "--kv_cache_bytes=64MiB")
+    with Replica(model, 2, *flags) as started:
+        yield started
+
+
+def cancelled(replica, stage):
+    return replica.worker.metric(f'phi_cancelled_total{{stage="{stage}"}}') or 0
+
+
+def endless(replica, prompt=PROMPT, **parameters):
+    return replica.client.stream(prompt, timeout=10 * PATIENCE, ignore_eos=True, max_new_tokens=MANY_TOKENS, **parameters)
+
+
+def assert_freed(replica):
+    wait_until(lambda: not any(under_way(replica).values()), "everything freed")
+
+
+@pytest.fixture
+def full(served):
+    """All places are taken by requests that decode."""
+    streams = [endless(served) for _ in range(MAX_SEQUENCES)]
+    for stream in streams:
+        next(stream)
+    yield served
+    for stream in streams:
+        stream.cancel()
+    assert_freed(served)
+
+
+def test_row28_cancel_while_queued(full):
+    before = cancelled(full, "queued")
+    waiting = endless(full)
+    wait_until(lambda: full.worker.metric("phi_requests_waiting") == 1, "queued")
+    waiting.cancel()
+    wait_until(lambda: full.worker.metric("phi_requests_waiting") == 0, "out of the queue")
+    wait_until(lambda: cancelled(full, "queued") == before + 1, "counted")
+    assert waiting.code() == grpc.StatusCode.CANCELLED
+
+
+def test_row28_cancel_while_prefilling(served):
+    before = cancelled(served, "prefill")
+    stream = served.client.stream([5] * MANY_TOKENS, max_new_tokens=2)
+    wait_until(lambda: (served.worker.metric('phi_kv_blocks{state="owned"}') or 0) > 0, "prefilling")
+    stream.cancel()
+    wait_until(lambda: cancelled(served, "prefill") == before + 1, "counted")
+    assert stream.code() == grpc.StatusCode.CANCELLED
+    assert_freed(served)
+
+
+def test_row28_cancel_while_decoding(served):
+    before = cancelled(served, "decode")
+    stream = endless(served)
+    for _ in range(3):
+        next(stream)
+    stream.cancel()
+    wait_until(lambda: cancelled(served, "decode") == before + 1, "counted")
+    assert stream.code() == grpc.StatusCode.CANCELLED
+    assert_freed(served)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_row28_cancel_races_the_last_token(served, seed):
+    """Cancelled somewhere around the end: either it was cut off or it is whole, and nothing is held either way."""
+    chance = random.Random(seed)
+    codes = set()
+    for _ in range(40):
+        stream = served.client.stream(PROMPT, max_new_tokens=3, ignore_eos=True)
+        got = []
+        for message in stream:
+            got += message.token_ids
+            if len(got) >= 2:
+                break
+        time.sleep(chance.random() * 0.003)
+        stream.cancel()
+        codes.add(stream.code())
+    assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
+    assert_freed(served)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_row28_cancel_at_any_moment(served, seed):
+    """Tokenizing, before it is submitted, queued, prefilling, decoding: whatever a random pause hits."""
+    chance = random.Random(seed)
+    streams = []
+    for _ in range(60):
+        prompt = "x = 1\n" * chance.choice((1, 20, 500))
+        streams.append(served.client.stream(prompt, max_new_tokens=200, ignore_eos=True, n=chance.choice((1, 1, 3)), temperature=1.0))
+        time.sleep(chance.random() * 0.01)
+        if len(streams) > 6:
+            streams.pop(chance.randrange(len(streams))).cancel()
+    for stream in streams:
+        stream.cancel()
+    assert_freed(served)
+
+
+class Others(threading.Thread):
+    """A caller who stays, one request after another, while a storm goes on."""
+
+    def __init__(self, client):
+        super().__init__()
+        self.client, self.over = client, threading.Event()
+        self.texts, self.count, self.error = set(), 0, None
+        self.start()
+
+    def run(self):
+        try:
+            while not self.over.is_set():
+                self.texts.add(self.client.generate(PROMPT, timeout=PATIENCE, max_new_tokens=4, ignore_eos=True).completions[0].text)
+                self.count += 1
+        except grpc.RpcError as error:
+            self.error = Refusal(error)
+
+
+def test_row29_cancel_storm(served, figure):
+    """Hundreds of callers a second go away; who stays is served the same text throughout, and nothing is kept."""
+    stays = Others(served.client)
+    chance = random.Random(29)
+    client = Client(served.router.address)
+    request = Client.request(PROMPT, max_new_tokens=500, ignore_eos=True).SerializeToString()
+    start = time.monotonic()
+    under, gone = [], 0
+    while gone < STORM and time.monotonic() - start < STORM_SECONDS:
+        under.append(client.stream_bytes(request, timeout=PATIENCE))
+        if len(under) == MAX_SEQUENCES - 1:
+            stream = under.pop(chance.randrange(len(under)))
+            if chance.random() < 0.02:
+                next(stream)  # decodes by now
+            stream.cancel()
+            gone += 1
+    for stream in under:
+        stream.cancel()
+    seconds = time.monotonic() - start
+    stays.over.set()
+    stays.join()
+    client.close()
+    assert stays.error is None and stays.count > 0 and len(stays.texts) == 1, stays.error
+    assert_freed(served)
+    figure(f"cancel storm: {gone} cancels at {gone / seconds:.0f}/s, {stays.count} answers to another caller meanwhile, 0 blocks held after it")
+
+
+def test_row30_a_deadline_that_has_passed_reaches_no_replica(served):
+    tokens = served.worker.metric("phi_prompt_tokens_total")
+    for timeout in (1e-9, 1e-6, -1):
+        with pytest.raises(grpc.RpcError) as error:
+            served.client.generate(PROMPT, timeout=timeout, max_new_tokens=5)
+        assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert served.worker.metric("phi_prompt_tokens_total") == tokens
+
+
+@pytest.mark.parametrize("limit", [{"time_limit": 0.3}, {"timeout": 0.5}], ids=str)
+def test_row30_a_limit_that_passes_in_the_queue(full, limit):
+    tokens = full.worker.metric("phi_prompt_tokens_total")
+    refusal = full.client.refusal(PROMPT, max_new_tokens=5, **limit)
+    assert refusal.code == grpc.StatusCode.DEADLINE_EXCEEDED, refusal
+    if "time_limit" in limit:
+        assert refusal.reason == "DEADLINE_IN_QUEUE", refusal
+    wait_until(lambda: full.worker.metric("phi_requests_waiting") == 0, "out of the queue")
+    assert full.worker.metric("phi_prompt_tokens_total") == tokens, "it ran"
+
+
+def test_row30_a_limit_that_passes_while_decoding(served):
+    """The text so far arrives, and the place is free."""
+    text, ids, _, last, _ = join(served.client.stream(PROMPT, ignore_eos=True, max_new_tokens=MANY_TOKENS, time_limit=1.0))
+    assert finish_name(last.finish) == "TIME_LIMIT" and 0 < len(ids) < MANY_TOKENS and text
+    assert_freed(served)
+
+
+def test_row30_a_deadline_that_passes_while_decoding(served):
+    """The engine stops ahead of it; what arrives too late all the same is DEADLINE_EXCEEDED, and the place is free."""
+    try:
+        completion = served.client.generate(PROMPT, timeout=1.0, ignore_eos=True, max_new_tokens=MANY_TOKENS).completions[0]
+        assert finish_name(completion.finish) == "TIME_LIMIT" and 0 < len(completion.token_ids) < MANY_TOKENS
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert_freed(served)
+
+
+def test_row67_who_decodes_goes_on_beside_a_long_prompt(served, figure):
+    """A long prompt is prefilled in chunks: who has a token already gets the next ones meanwhile."""
+    decodes = endless(served)
+    next(decodes)
+    first = threading.Event()
+    stream = served.client.stream([5] * 2000, timeout=10 * PATIENCE, max_new_tokens=1)
+    reader = threading.Thread(target=lambda: [first.set() for _ in stream])
+    before = served.worker.metric('phi_step_seconds_count{phase="prefill"}')
+    reader.start()
+    wait_until(lambda: served.worker.metric('phi_step_seconds_count{phase="prefill"}') > before, "prefilling")
+    tokens = 0
+    while not first.is_set():
+        tokens += len(next(decodes).token_ids)
+    decodes.cancel()
+    reader.join()
+    assert tokens > 20, "it stood still"
+    figure(f"beside the prefill of 2000 tokens in steps of 32: another caller got {tokens} tokens")
+    assert_freed(served)
