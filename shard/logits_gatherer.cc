@@ -36,7 +36,7 @@ absl::Status LogitsGatherer::Gather(const float* local_logits, size_t num_rows) 
   return communicator_->GatherToRoot(send, counts_, receive);
 }
 
-absl::StatusOr<std::span<const float>> LogitsGatherer::Row(size_t row) {
+absl::StatusOr<std::span<float>> LogitsGatherer::Row(size_t row) {
   const auto* from = reinterpret_cast<const float*>(received_->data());
   for (size_t rank = 0; rank < counts_.size(); ++rank) {
     const auto begin = static_cast<size_t>(vocab_rows_[rank].begin);
@@ -45,7 +45,7 @@ absl::StatusOr<std::span<const float>> LogitsGatherer::Row(size_t row) {
         backend_->CopyToHost(row_.data() + begin, from + row * size, size * sizeof(float)));
     from += counts_[rank];
   }
-  return std::span<const float>(row_);
+  return std::span<float>(row_);
 }
 
 }  // namespace phi::shard

@@ -29,8 +29,8 @@ class LogitsGatherer {
   absl::Status Gather(const float* local_logits, size_t num_rows);
 
   // On rank 0, after Gather: logits [vocab_size] of row `row`, in host memory; valid until the next
-  // call.
-  absl::StatusOr<std::span<const float>> Row(size_t row);
+  // call, and the caller's to change.
+  absl::StatusOr<std::span<float>> Row(size_t row);
 
  private:
   LogitsGatherer(kernels::Backend& backend, Communicator& communicator)

@@ -15,7 +15,7 @@
 #include "shard/phi_model.h"
 #include "shard/phi_weights.h"
 #include "shard/progress_communicator.h"
-#include "shard/sampler.h"
+#include "shard/sampling/sampler.h"
 #include "shard/step_rows.h"
 
 namespace phi::shard {
@@ -203,13 +203,15 @@ absl::StatusOr<std::vector<SampledToken>> PhiRank::DrawTokens(const StepPlan& pl
   for (uint32_t index = 0; index < plan.sequences.size(); ++index) {
     const PlannedSequence& sequence = plan.sequences[index];
     if (sequence.num_draws == 0) continue;
-    PHI_ASSIGN_OR_RETURN(const std::span<const float> logits, gatherer_->Row(row++));
-    const uint32_t position = sequence.first_position + sequence.num_tokens;
-    SamplingParams params = sequence.sampling;
-    for (uint32_t draw = 0; draw < sequence.num_draws; ++draw, ++params.sample_index) {
-      tokens.push_back(sampler_->Sample(logits, position, params));
-      tokens.back().sequence_index = index;
-      tokens.back().draw_index = draw;
+    PHI_ASSIGN_OR_RETURN(const std::span<float> logits, gatherer_->Row(row++));
+    const SamplerRow sampler_row = {.logits = logits,
+                                    .position = sequence.first_position + sequence.num_tokens,
+                                    .history = sequence.history,
+                                    .num_prompt_tokens = sequence.num_prompt_tokens};
+    for (SampledToken& token :
+         sampler_->Sample(sampler_row, sequence.sampling, sequence.num_draws)) {
+      token.sequence_index = index;
+      tokens.push_back(std::move(token));
     }
   }
   return tokens;

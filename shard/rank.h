@@ -12,7 +12,7 @@
 #include "shard/checkpoint/model_config.h"
 #include "shard/collective/communicator.h"
 #include "shard/rank_progress.h"
-#include "shard/sampled_token.h"
+#include "shard/sampling/sampled_token.h"
 #include "shard/step_plan.h"
 
 namespace phi::shard {

@@ -7,50 +7,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "shard/sampling/sampling_params.h"
 
 // What every rank does in one step: a value. The same plan on the same weights gives the same
 // tokens (I1, I4).
 namespace phi::shard {
 
-// Most likely tokens that one row can be asked for.
-inline constexpr uint32_t kTopLogprobsMax = 20;
 // Samples that one prompt can be answered with, and so tokens drawn after one row.
 inline constexpr uint32_t kMaxDraws = 16;
-inline constexpr uint32_t kLogitBiasMax = 300;      // biased tokens of one sequence
-inline constexpr float kLargestLogitBias = 100.0F;  // either way
-inline constexpr float kLargestPenalty = 2.0F;      // of all three; the repetition penalty is > 0
-
-struct LogitBias {
-  uint32_t token_id = 0;
-  float bias = 0;
-
-  friend bool operator==(const LogitBias&, const LogitBias&) = default;
-};
-
-// How rank 0 draws one token. Only rank 0 reads it.
-struct SamplingParams {
-  float temperature = 0.0F;  // 0 = greedy: the highest logit, the lowest id on a tie
-  uint32_t top_k = 0;        // 0 = off
-  float top_p = 1.0F;
-  float min_p = 0.0F;
-  uint64_t seed = 0;
-  uint32_t sample_index = 0;  // which of the n samples: draws with (seed, sample_index, position)
-  uint32_t num_top_logprobs = 0;  // most likely real tokens to report beside the chosen one
-  bool want_logprobs = false;
-  bool mask_eos = false;            // before min_new_tokens
-  float repetition_penalty = 1.0F;  // over prompt and output
-  float frequency_penalty = 0.0F;   // this and the next: over the output
-  float presence_penalty = 0.0F;
-  std::vector<LogitBias> logit_bias = {};  // each token once
-
-  friend bool operator==(const SamplingParams&, const SamplingParams&) = default;
-};
-
-// Whether a draw needs to know the tokens so far.
-inline bool HasPenalties(const SamplingParams& params) {
-  return params.repetition_penalty != 1.0F || params.frequency_penalty != 0.0F ||
-         params.presence_penalty != 0.0F;
-}
 
 // `num_tokens` consecutive tokens of one sequence; they are StepPlan::token_ids in order.
 struct PlannedSequence {

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,9 +11,6 @@
 
 namespace phi::shard {
 namespace {
-
-// False for NaN.
-bool Within(float value, float min, float max) { return value >= min && value <= max; }
 
 absl::Status CheckTokenIds(std::span<const uint32_t> token_ids, const PlanLimits& limits) {
   for (const uint32_t token_id : token_ids) {
@@ -30,55 +26,6 @@ absl::Status CheckBlockId(uint32_t block_id, const PlanLimits& limits) {
   if (block_id < limits.num_blocks) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrFormat("KV block %u of %u", block_id, limits.num_blocks));
-}
-
-absl::Status CheckLogitBias(std::span<const LogitBias> biases, const PlanLimits& limits) {
-  if (biases.size() > kLogitBiasMax) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%d biased tokens; at most %u", biases.size(), kLogitBiasMax));
-  }
-  std::vector<uint32_t> token_ids;
-  for (const LogitBias& bias : biases) {
-    if (!Within(bias.bias, -kLargestLogitBias, kLargestLogitBias)) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("bias %g of token %u", bias.bias, bias.token_id));
-    }
-    token_ids.push_back(bias.token_id);
-  }
-  std::sort(token_ids.begin(), token_ids.end());
-  if (std::adjacent_find(token_ids.begin(), token_ids.end()) != token_ids.end())
-    return absl::InvalidArgumentError("a token has two biases");
-  return CheckTokenIds(token_ids, limits);
-}
-
-absl::Status CheckSampling(const SamplingParams& sampling, const PlanLimits& limits) {
-  const bool temperature_ok = sampling.temperature >= 0.0F && std::isfinite(sampling.temperature);
-  const bool top_p_ok = sampling.top_p > 0.0F && sampling.top_p <= 1.0F;
-  if (!temperature_ok || !top_p_ok || !Within(sampling.min_p, 0.0F, 1.0F)) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("temperature %g, top_p %g or min_p %g is out of range",
-                        sampling.temperature,
-                        sampling.top_p,
-                        sampling.min_p));
-  }
-  const bool repetition_ok =
-      sampling.repetition_penalty > 0.0F && sampling.repetition_penalty <= kLargestPenalty;
-  if (!repetition_ok || !Within(sampling.frequency_penalty, -kLargestPenalty, kLargestPenalty) ||
-      !Within(sampling.presence_penalty, -kLargestPenalty, kLargestPenalty)) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("penalty of repetition %g, frequency %g or presence %g is out of range",
-                        sampling.repetition_penalty,
-                        sampling.frequency_penalty,
-                        sampling.presence_penalty));
-  }
-  if (sampling.top_k > limits.vocab_size || sampling.num_top_logprobs > kTopLogprobsMax) {
-    return absl::InvalidArgumentError(absl::StrFormat("top_k %u of %u or num_top_logprobs %u of %u",
-                                                      sampling.top_k,
-                                                      limits.vocab_size,
-                                                      sampling.num_top_logprobs,
-                                                      kTopLogprobsMax));
-  }
-  return CheckLogitBias(sampling.logit_bias, limits);
 }
 
 absl::Status CheckDraws(const PlannedSequence& sequence, const PlanLimits& limits) {
@@ -122,7 +69,7 @@ absl::Status CheckSequence(const PlannedSequence& sequence, const PlanLimits& li
   }
   for (const uint32_t block_id : sequence.block_ids)
     PHI_RETURN_IF_ERROR(CheckBlockId(block_id, limits));
-  PHI_RETURN_IF_ERROR(CheckSampling(sequence.sampling, limits));
+  PHI_RETURN_IF_ERROR(CheckSamplingParams(sequence.sampling, limits.vocab_size));
   return CheckDraws(sequence, limits);
 }
 

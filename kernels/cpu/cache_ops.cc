@@ -1,5 +1,7 @@
 #include "kernels/cpu/cache_ops.h"
 
+#include <cstring>
+
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/kernel_table.h"
 
@@ -66,6 +68,12 @@ void RotateAndStoreRow(const KvBlockLayout& layout,
                  value_block,
                  in_block + slot * PaddedHeadDim(shape.head_dim));
   }
+}
+
+void CopyBlock(const KvBlockLayout& layout, KvLayer cache, KvBlockCopy copy) {
+  const int64_t bytes = layout.block_bytes();
+  for (std::byte* blocks : {cache.keys, cache.values})
+    std::memcpy(blocks + copy.to * bytes, blocks + copy.from * bytes, static_cast<size_t>(bytes));
 }
 
 }  // namespace phi::kernels

@@ -31,4 +31,7 @@ void RotateAndStoreRow(const KvBlockLayout& layout,
                        int64_t block,
                        int64_t slot);
 
+// One copy of CopyKvBlocks.
+void CopyBlock(const KvBlockLayout& layout, KvLayer cache, KvBlockCopy copy);
+
 }  // namespace phi::kernels

@@ -201,17 +201,11 @@ absl::StatusOr<std::unique_ptr<DeviceBuffer>> CpuBackend::UploadFloats(
 }
 
 void CpuBackend::CopyKvBlocks(const AttentionShape& shape, KvLayer cache) {
-  const int64_t block_bytes = KvBlockLayout{dtype_, shape}.block_bytes();
+  const KvBlockLayout layout = {dtype_, shape};
   const auto num_copies = static_cast<int64_t>(batch_.block_copies.size());
-  ForRows(num_copies, 2 * block_bytes / ElementBytes(), [&](int64_t first, int64_t end) {
-    for (int64_t i = first; i < end; ++i) {
-      const KvBlockCopy& copy = batch_.block_copies[static_cast<size_t>(i)];
-      for (std::byte* blocks : {cache.keys, cache.values}) {
-        std::memcpy(blocks + copy.to * block_bytes,
-                    blocks + copy.from * block_bytes,
-                    static_cast<size_t>(block_bytes));
-      }
-    }
+  ForRows(num_copies, 2 * layout.block_bytes() / ElementBytes(), [&](int64_t first, int64_t end) {
+    for (int64_t i = first; i < end; ++i)
+      CopyBlock(layout, cache, batch_.block_copies[static_cast<size_t>(i)]);
   });
 }
 

@@ -41,11 +41,17 @@ struct Sequence {
 PlannedSequence PlanRows(const Sequence& sequence, uint32_t num_tokens) {
   const uint32_t end = sequence.num_cached + num_tokens;
   const uint32_t num_blocks = (end + kernels::kKvBlockTokens - 1) / kernels::kKvBlockTokens;
-  return {.num_tokens = num_tokens,
-          .first_position = sequence.num_cached,
-          .block_ids = {sequence.block_ids.begin(), sequence.block_ids.begin() + num_blocks},
-          .num_draws = num_tokens == sequence.num_waiting() ? 1U : 0U,
-          .sampling = sequence.prompt->sampling};
+  PlannedSequence planned{
+      .num_tokens = num_tokens,
+      .first_position = sequence.num_cached,
+      .block_ids = {sequence.block_ids.begin(), sequence.block_ids.begin() + num_blocks},
+      .num_draws = num_tokens == sequence.num_waiting() ? 1U : 0U,
+      .sampling = sequence.prompt->sampling};
+  if (planned.num_draws > 0 && HasPenalties(planned.sampling)) {
+    planned.history = sequence.ids;
+    planned.num_prompt_tokens = static_cast<uint32_t>(sequence.prompt->ids.size());
+  }
+  return planned;
 }
 
 void Append(const SampledToken& token, Sequence& sequence) {

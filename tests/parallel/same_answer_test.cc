@@ -39,6 +39,12 @@ std::vector<Prompt> MakePrompts() {
       prompt.sampling.top_k = i % 3 == 1 ? 50 : 0;
       prompt.sampling.top_p = i % 2 == 0 ? 0.95F : 1.0F;
     }
+    if (i % 4 == 1) {
+      prompt.sampling.repetition_penalty = 1.3F;
+      prompt.sampling.frequency_penalty = 0.4F;
+      prompt.sampling.presence_penalty = -0.3F;
+      prompt.sampling.logit_bias = {{i, 2.0F}, {100 + i, -50.0F}};
+    }
     prompts.push_back(std::move(prompt));
   }
   return prompts;

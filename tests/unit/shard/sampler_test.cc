@@ -1,4 +1,4 @@
-#include "shard/sampler.h"
+#include "shard/sampling/sampler.h"
 
 #include <gtest/gtest.h>
 
@@ -7,8 +7,10 @@
 #include <limits>
 #include <numeric>
 #include <random>
+#include <set>
 
-#include "shard/philox.h"
+#include "shard/sampling/philox.h"
+#include "shard/step_plan.h"
 
 namespace phi::shard {
 namespace {
@@ -41,54 +43,11 @@ TEST(Philox, UniformDrawsFillTheUnitInterval) {
   EXPECT_NEAR(sum / kDraws, 0.5, 5 * std::sqrt(1.0 / 12 / kDraws));
 }
 
-// The sampler as docs/api.md says it, slowly: one full sort, one list after another.
-struct Candidate {
-  uint32_t id;
-  float logit;
-  double weight;
-};
-
-bool Before(const Candidate& a, const Candidate& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-}
-
-std::vector<Candidate> ReferenceKept(const std::vector<float>& logits,
-                                     uint32_t num_real,
-                                     uint32_t eos,
-                                     const SamplingParams& params) {
-  std::vector<Candidate> kept;
-  for (uint32_t id = 0; id < num_real; ++id) {
-    if (!(params.mask_eos && id == eos)) kept.push_back({id, logits[id], 0});
-  }
-  std::sort(kept.begin(), kept.end(), Before);
-  if (params.top_k > 0) kept.resize(std::min<size_t>(params.top_k, kept.size()));
-  double total = 0;
-  for (Candidate& c : kept) {
-    c.weight = std::exp((static_cast<double>(c.logit) - static_cast<double>(kept[0].logit)) /
-                        static_cast<double>(params.temperature));
-    total += c.weight;
-  }
-  if (params.top_p < 1) {
-    double mass = 0;
-    size_t count = 0;
-    while (count < kept.size() && mass < static_cast<double>(params.top_p) * total)
-      mass += kept[count++].weight;
-    kept.resize(count);
-  }
-  std::erase_if(kept,
-                [&](const Candidate& c) { return c.weight < static_cast<double>(params.min_p); });
-  return kept;
-}
-
-uint32_t ReferenceDraw(const std::vector<Candidate>& kept, double uniform) {
-  double total = 0;
-  for (const Candidate& c : kept) total += c.weight;
-  double passed = 0;
-  for (const Candidate& c : kept) {
-    passed += c.weight;
-    if (passed > uniform * total) return c.id;
-  }
-  return kept.back().id;
+SampledToken Sample(Sampler& sampler,
+                    std::vector<float> logits,
+                    uint32_t position,
+                    const SamplingParams& params) {
+  return sampler.Sample({.logits = logits, .position = position}, params, 1).at(0);
 }
 
 // Coarse values, so that ties are frequent, and both zeros.
@@ -101,31 +60,6 @@ std::vector<float> RandomLogits(std::mt19937& random, size_t count) {
   return logits;
 }
 
-TEST(Sampler, EqualsTheSlowReference) {
-  std::mt19937 random(5);
-  for (int round = 0; round < 3000; ++round) {
-    const auto vocab_size = static_cast<uint32_t>(2 + random() % 300);
-    const auto num_real = static_cast<uint32_t>(2 + random() % (vocab_size - 1));
-    const auto eos = static_cast<uint32_t>(random() % num_real);
-    const std::vector<float> logits = RandomLogits(random, vocab_size);
-    const SamplingParams params{
-        .temperature = 0.1F + static_cast<float>(random() % 20) / 10.0F,
-        .top_k = random() % 2 == 0 ? 0 : static_cast<uint32_t>(random() % vocab_size),
-        .top_p = random() % 2 == 0 ? 1.0F : static_cast<float>(1 + random() % 100) / 100.0F,
-        .min_p = random() % 2 == 0 ? 0.0F : static_cast<float>(random() % 100) / 100.0F,
-        .seed = random(),
-        .sample_index = static_cast<uint32_t>(random() % 4),
-        .mask_eos = random() % 2 == 0,
-    };
-    const auto position = static_cast<uint32_t>(random() % 2048);
-    Sampler sampler(vocab_size, num_real, eos);
-    const uint32_t drawn = sampler.Sample(logits, position, params).token_id;
-    const std::vector<Candidate> kept = ReferenceKept(logits, num_real, eos, params);
-    EXPECT_EQ(drawn, ReferenceDraw(kept, UniformDraw(params.seed, params.sample_index, position)))
-        << round;
-  }
-}
-
 // The drawn tokens follow the softmax at the temperature: chi-square of 8 outcomes, 7 degrees of
 // freedom.
 TEST(Sampler, FrequenciesFollowTheSoftmax) {
@@ -134,7 +68,7 @@ TEST(Sampler, FrequenciesFollowTheSoftmax) {
   Sampler sampler(8, 8, 0);
   std::vector<int> counts(8);
   for (uint32_t position = 0; position < kDraws; ++position) {
-    ++counts[sampler.Sample(logits, position, {.temperature = 0.8F, .seed = 12345}).token_id];
+    ++counts[Sample(sampler, logits, position, {.temperature = 0.8F, .seed = 12345}).token_id];
   }
   double total = 0;
   for (const float logit : logits) total += std::exp(static_cast<double>(logit) / 0.8);
@@ -149,8 +83,8 @@ TEST(Sampler, FrequenciesFollowTheSoftmax) {
 TEST(Sampler, GreedyTakesTheLowestIdOfATie) {
   Sampler sampler(6, 5, 1);
   const std::vector<float> logits{1.0F, 3.0F, 3.0F, 2.0F, 3.0F, 9.0F};
-  EXPECT_EQ(sampler.Sample(logits, 0, {}).token_id, 1U);
-  EXPECT_EQ(sampler.Sample(logits, 0, {.mask_eos = true}).token_id, 2U);
+  EXPECT_EQ(Sample(sampler, logits, 0, {}).token_id, 1U);
+  EXPECT_EQ(Sample(sampler, logits, 0, {.mask_eos = true}).token_id, 2U);
 }
 
 TEST(Sampler, PaddingRowsAreNeverDrawn) {
@@ -159,8 +93,8 @@ TEST(Sampler, PaddingRowsAreNeverDrawn) {
   std::vector<float> logits = RandomLogits(random, 64);
   for (size_t id = 10; id < 64; ++id) logits[id] = 50.0F;
   for (uint32_t position = 0; position < 500; ++position) {
-    EXPECT_LT(sampler.Sample(logits, position, {.temperature = 2.0F, .seed = 1}).token_id, 10U);
-    EXPECT_LT(sampler.Sample(logits, position, {}).token_id, 10U);
+    EXPECT_LT(Sample(sampler, logits, position, {.temperature = 2.0F, .seed = 1}).token_id, 10U);
+    EXPECT_LT(Sample(sampler, logits, position, {}).token_id, 10U);
   }
 }
 
@@ -169,7 +103,7 @@ TEST(Sampler, LogprobsAreOverAllRowsAndBeforeMasks) {
   const std::vector<float> logits{0.0F, std::log(2.0F), 0.0F, std::log(4.0F)};
   Sampler sampler(4, 3, 1);
   const SampledToken token =
-      sampler.Sample(logits, 0, {.num_top_logprobs = 3, .want_logprobs = true, .mask_eos = true});
+      Sample(sampler, logits, 0, {.num_top_logprobs = 3, .want_logprobs = true, .mask_eos = true});
   EXPECT_EQ(token.token_id, 0U);
   EXPECT_NEAR(token.logprob, std::log(1.0 / 8), 1e-6);
   ASSERT_EQ(token.top.size(), 3U);
@@ -188,8 +122,11 @@ TEST(Sampler, TopLogprobsEqualASort) {
     const std::vector<float> logits = RandomLogits(random, vocab_size);
     const auto count = static_cast<uint32_t>(random() % (kTopLogprobsMax + 1));
     Sampler sampler(vocab_size, num_real, 0);
-    const SampledToken token = sampler.Sample(
-        logits, 0, {.num_top_logprobs = count, .want_logprobs = true, .mask_eos = round % 2 == 0});
+    const SampledToken token =
+        Sample(sampler,
+               logits,
+               0,
+               {.num_top_logprobs = count, .want_logprobs = true, .mask_eos = round % 2 == 0});
     std::vector<uint32_t> ids(num_real);
     std::iota(ids.begin(), ids.end(), 0);
     std::stable_sort(
@@ -207,10 +144,83 @@ TEST(Sampler, NonFiniteLogitsAreFlagged) {
     for (size_t row = 0; row < 4; ++row) {
       std::vector<float> logits{1.0F, 2.0F, 3.0F, 4.0F};
       logits[row] = bad;
-      EXPECT_TRUE(sampler.Sample(logits, 0, {}).nonfinite_logits);
+      EXPECT_TRUE(Sample(sampler, logits, 0, {}).nonfinite_logits);
     }
   }
-  EXPECT_FALSE(sampler.Sample(std::vector<float>{1.0F, 2.0F, 3.0F, 4.0F}, 0, {}).nonfinite_logits);
+  EXPECT_FALSE(Sample(sampler, std::vector<float>{1.0F, 2.0F, 3.0F, 4.0F}, 0, {}).nonfinite_logits);
+}
+
+// Three tokens of one logit: each rule moves one of them.
+TEST(Sampler, PenaltiesAndBiasMoveTheGreedyChoice) {
+  Sampler sampler(4, 4, 3);
+  std::vector<float> logits{2.0F, 2.0F, 2.0F, -9.0F};
+  const std::vector<uint32_t> history{0, 1, 1};  // of which the first is the prompt
+  const auto greedy = [&](const SamplingParams& params) {
+    const SamplerRow row = {.logits = logits, .history = history, .num_prompt_tokens = 1};
+    return sampler.Sample(row, params, 1).at(0).token_id;
+  };
+  EXPECT_EQ(greedy({}), 0U);
+  EXPECT_EQ(greedy({.repetition_penalty = 1.1F}), 2U);  // prompt and output
+  EXPECT_EQ(greedy({.repetition_penalty = 0.9F}), 0U);  // once each: 0 and 1 stay tied
+  EXPECT_EQ(greedy({.presence_penalty = 0.1F}), 0U);    // the output alone
+  EXPECT_EQ(greedy({.presence_penalty = -0.1F}), 1U);
+  EXPECT_EQ(greedy({.frequency_penalty = -0.1F}), 1U);
+  // -1 + 2 * 0.5 = 0: one occurrence would not have made up for it.
+  EXPECT_EQ(greedy({.frequency_penalty = -0.5F, .presence_penalty = 1.0F}), 0U);
+  EXPECT_EQ(greedy({.frequency_penalty = -0.75F, .presence_penalty = 1.0F}), 1U);
+  EXPECT_EQ(greedy({.logit_bias = {{3, 100.0F}}}), 3U);
+  EXPECT_EQ(greedy({.mask_eos = true, .logit_bias = {{3, 100.0F}}}), 0U);  // a mask is stronger
+  EXPECT_EQ(logits, (std::vector<float>{2.0F, 2.0F, 2.0F, -9.0F}));
+}
+
+// Hugging Face's rule turns at zero: below it a penalty multiplies.
+TEST(Sampler, ARepetitionPenaltyLowersNegativeLogits) {
+  Sampler sampler(2, 2, 0);
+  std::vector<float> logits{-1.0F, -1.5F};
+  const std::vector<uint32_t> history{0};
+  const SamplerRow row = {.logits = logits, .history = history, .num_prompt_tokens = 1};
+  EXPECT_EQ(sampler.Sample(row, {.repetition_penalty = 1.4F}, 1).at(0).token_id, 0U);
+  EXPECT_EQ(sampler.Sample(row, {.repetition_penalty = 1.6F}, 1).at(0).token_id, 1U);
+}
+
+TEST(Sampler, LogprobsAreBeforePenaltiesAndBias) {
+  Sampler sampler(2, 2, 0);
+  std::vector<float> logits{0.0F, std::log(3.0F)};
+  const std::vector<uint32_t> history{1};
+  const SamplerRow row = {.logits = logits, .history = history};
+  const SampledToken token = sampler
+                                 .Sample(row,
+                                         {.num_top_logprobs = 2,
+                                          .want_logprobs = true,
+                                          .frequency_penalty = 2.0F,
+                                          .logit_bias = {{0, 5.0F}}},
+                                         1)
+                                 .at(0);
+  EXPECT_EQ(token.token_id, 0U);
+  EXPECT_NEAR(token.logprob, std::log(0.25), 1e-6);
+  ASSERT_EQ(token.top.size(), 2U);
+  EXPECT_EQ(token.top[0].token_id, 1U);
+  EXPECT_NEAR(token.top[0].logprob, std::log(0.75), 1e-6);
+}
+
+TEST(Sampler, ManyDrawsAreTheSamplesOneByOne) {
+  std::mt19937 random(4);
+  std::vector<float> logits = RandomLogits(random, 300);
+  Sampler sampler(300, 300, 0);
+  SamplingParams params{
+      .temperature = 1.5F, .seed = 7, .num_top_logprobs = 2, .want_logprobs = true};
+  const std::vector<SampledToken> drawn =
+      sampler.Sample({.logits = logits, .position = 11}, params, kMaxDraws);
+  ASSERT_EQ(drawn.size(), kMaxDraws);
+  std::set<uint32_t> different;
+  for (uint32_t i = 0; i < kMaxDraws; ++i) {
+    params.sample_index = i;
+    SampledToken alone = Sample(sampler, logits, 11, params);
+    alone.draw_index = i;
+    EXPECT_EQ(drawn[i], alone);
+    different.insert(alone.token_id);
+  }
+  EXPECT_GT(different.size(), 8U);
 }
 
 TEST(Sampler, ADrawDependsOnSeedSampleAndPositionAlone) {
@@ -222,11 +232,11 @@ TEST(Sampler, ADrawDependsOnSeedSampleAndPositionAlone) {
   int differences = 0;
   for (uint32_t position = 0; position < 50; ++position) {
     const SamplingParams params{.temperature = 1.0F, .seed = 7, .sample_index = 2};
-    (void)used.Sample(others, position + 1, {.temperature = 0.3F, .top_k = 5, .seed = 1});
-    EXPECT_EQ(fresh.Sample(logits, position, params), used.Sample(logits, position, params));
+    (void)Sample(used, others, position + 1, {.temperature = 0.3F, .top_k = 5, .seed = 1});
+    EXPECT_EQ(Sample(fresh, logits, position, params), Sample(used, logits, position, params));
     differences +=
-        fresh.Sample(logits, position, params).token_id !=
-        fresh.Sample(logits, position, {.temperature = 1.0F, .seed = 7, .sample_index = 3})
+        Sample(fresh, logits, position, params).token_id !=
+        Sample(fresh, logits, position, {.temperature = 1.0F, .seed = 7, .sample_index = 3})
             .token_id;
   }
   EXPECT_GT(differences, 25);

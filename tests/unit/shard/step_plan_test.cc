@@ -202,7 +202,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "presence nan"},
         BadPlan{"bias_token",
                 [](StepPlan& p) { p.sequences[0].sampling.logit_bias[1].token_id = 100; },
-                "token id 100 of 100"},
+                "token 100 of 100"},
         BadPlan{"bias_nan",
                 [](StepPlan& p) { p.sequences[0].sampling.logit_bias[1].bias = kNan; },
                 "bias nan"},

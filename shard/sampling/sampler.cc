@@ -1,14 +1,15 @@
-#include "shard/sampler.h"
+#include "shard/sampling/sampler.h"
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <utility>
 
 #include "kernels/base/check.h"
-#include "shard/philox.h"
+#include "shard/sampling/philox.h"
 
 namespace phi::shard {
 namespace {
@@ -75,7 +76,7 @@ size_t Truncate(std::span<const double> weights,
 }  // namespace
 
 Sampler::Sampler(uint32_t vocab_size, uint32_t num_real_tokens, uint32_t eos_token_id)
-    : num_real_tokens_(num_real_tokens), eos_token_id_(eos_token_id) {
+    : num_real_tokens_(num_real_tokens), eos_token_id_(eos_token_id), adjuster_(vocab_size) {
   PHI_CHECK(num_real_tokens >= 1 && num_real_tokens <= vocab_size,
             "%u real tokens of %u",
             num_real_tokens,
@@ -85,18 +86,30 @@ Sampler::Sampler(uint32_t vocab_size, uint32_t num_real_tokens, uint32_t eos_tok
   weights_.reserve(num_real_tokens);
 }
 
-SampledToken Sampler::Sample(std::span<const float> logits,
-                             uint32_t position,
-                             const SamplingParams& params) {
-  SampledToken token;
-  if (!AllFinite(logits)) {
-    token.nonfinite_logits = true;
-    return token;
+std::vector<SampledToken> Sampler::Sample(const SamplerRow& row,
+                                          const SamplingParams& params,
+                                          uint32_t num_draws) {
+  std::vector<SampledToken> tokens(num_draws);
+  const bool finite = AllFinite(row.logits);
+  for (uint32_t i = 0; i < num_draws; ++i) {
+    tokens[i].draw_index = i;
+    tokens[i].nonfinite_logits = !finite;
   }
-  token.token_id =
-      params.temperature > 0.0F ? Draw(logits, position, params) : Greedy(logits, params);
-  if (params.want_logprobs) AddLogprobs(logits, params, token);
-  return token;
+  if (!finite) return tokens;
+  adjuster_.Adjust(params, row.history, row.num_prompt_tokens, row.logits);
+  if (params.temperature > 0.0F) {
+    const double mass = KeepCandidates(row.logits, params);
+    for (uint32_t i = 0; i < num_draws; ++i) {
+      const uint32_t sample = params.sample_index + i;
+      tokens[i].token_id = Draw(mass, UniformDraw(params.seed, sample, row.position));
+    }
+  } else {
+    const uint32_t best = Greedy(row.logits, params);
+    for (SampledToken& token : tokens) token.token_id = best;
+  }
+  adjuster_.Restore(row.logits);
+  if (params.want_logprobs) AddLogprobs(row.logits, params, tokens);
+  return tokens;
 }
 
 uint32_t Sampler::Greedy(std::span<const float> logits, const SamplingParams& params) const {
@@ -108,9 +121,7 @@ uint32_t Sampler::Greedy(std::span<const float> logits, const SamplingParams& pa
   return best;
 }
 
-uint32_t Sampler::Draw(std::span<const float> logits,
-                       uint32_t position,
-                       const SamplingParams& params) {
+double Sampler::KeepCandidates(std::span<const float> logits, const SamplingParams& params) {
   SortCandidates(logits, params);
   if (params.top_k > 0 && params.top_k < candidates_.size()) candidates_.resize(params.top_k);
 
@@ -123,15 +134,17 @@ uint32_t Sampler::Draw(std::span<const float> logits,
     total += weights_.back();
   }
   double mass = 0;
-  const size_t kept = Truncate(weights_, total, params, mass);
+  weights_.resize(Truncate(weights_, total, params, mass));
+  return mass;
+}
 
-  const double target = UniformDraw(params.seed, params.sample_index, position) * mass;
+uint32_t Sampler::Draw(double mass, double uniform) const {
+  const double target = uniform * mass;
+  const size_t last = weights_.size() - 1;
   double passed = 0;
-  for (size_t i = 0; i + 1 < kept; ++i) {
-    passed += weights_[i];
-    if (passed > target) return CandidateId(candidates_[i]);
-  }
-  return CandidateId(candidates_[kept - 1]);
+  size_t i = 0;
+  while (i < last && (passed += weights_[i]) <= target) ++i;
+  return CandidateId(candidates_[i]);
 }
 
 void Sampler::SortCandidates(std::span<const float> logits, const SamplingParams& params) {
@@ -145,29 +158,35 @@ void Sampler::SortCandidates(std::span<const float> logits, const SamplingParams
 
 bool Sampler::Masked(uint32_t id, const SamplingParams& params) const {
   // A vocabulary of nothing but EOS keeps it: something has to be drawn.
-  return params.mask_eos && id == eos_token_id_ && num_real_tokens_ > 1;
+  return params.mask_eos && id == eos_token_id_ && !OnlyEosIsReal(num_real_tokens_, eos_token_id_);
 }
 
 void Sampler::AddLogprobs(std::span<const float> logits,
                           const SamplingParams& params,
-                          SampledToken& token) const {
+                          std::span<SampledToken> tokens) const {
   const auto highest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
   double total = 0;
   for (const float logit : logits) total += std::exp(static_cast<double>(logit) - highest);
-  const double log_total = highest + std::log(total);
+  const double log_total = std::log(total);
+  // Finite like the logits, however far they lie apart.
   const auto logprob = [&](uint32_t id) {
-    return static_cast<float>(static_cast<double>(logits[id]) - log_total);
+    constexpr double kLowest = std::numeric_limits<float>::lowest();
+    return static_cast<float>(
+        std::max(static_cast<double>(logits[id]) - highest - log_total, kLowest));
   };
 
-  token.logprob = logprob(token.token_id);
-  TakeTop(logits, params.num_top_logprobs, token.top);
-  for (TokenLogprob& entry : token.top) entry.logprob = logprob(entry.token_id);
+  std::vector<TokenLogprob> top;
+  TakeTop(logits, params.num_top_logprobs, top);
+  for (TokenLogprob& entry : top) entry.logprob = logprob(entry.token_id);
   // Different logits may round to one log-probability, and what is reported has to be in the order
   // that is promised.
-  std::stable_sort(
-      token.top.begin(), token.top.end(), [](const TokenLogprob& a, const TokenLogprob& b) {
-        return a.logprob != b.logprob ? a.logprob > b.logprob : a.token_id < b.token_id;
-      });
+  std::stable_sort(top.begin(), top.end(), [](const TokenLogprob& a, const TokenLogprob& b) {
+    return a.logprob != b.logprob ? a.logprob > b.logprob : a.token_id < b.token_id;
+  });
+  for (SampledToken& token : tokens) {
+    token.logprob = logprob(token.token_id);
+    token.top = top;
+  }
 }
 
 void Sampler::TakeTop(std::span<const float> logits,
