@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "kernels/base/check.h"
+#include "kernels/base/failpoint.h"
 #include "kernels/base/status_macros.h"
 #include "shard/checkpoint/safetensors.h"
 #include "shard/kv_cache.h"
@@ -190,6 +192,8 @@ absl::Status PhiRank::CheckPlan(const StepPlan& plan) const {
 }
 
 absl::StatusOr<std::vector<SampledToken>> PhiRank::RunStep(const StepPlan& plan) {
+  PHI_RETURN_IF_ERROR(
+      PHI_FAILPOINT(absl::StrFormat("rank%d.before_step", parts_.communicator->rank())));
   const kernels::StepBatch batch = rows_.Fill(plan);
   PHI_RETURN_IF_ERROR(model_->Forward(batch));
   PHI_RETURN_IF_ERROR(gatherer_->Gather(model_->local_logits(), batch.logits_rows.size()));
@@ -204,6 +208,7 @@ absl::StatusOr<std::vector<SampledToken>> PhiRank::DrawTokens(const StepPlan& pl
     const PlannedSequence& sequence = plan.sequences[index];
     if (sequence.num_draws == 0) continue;
     PHI_ASSIGN_OR_RETURN(const std::span<float> logits, gatherer_->Row(row++));
+    if (PHI_FAILPOINT_NAN("rank.logits")) logits[0] = std::numeric_limits<float>::quiet_NaN();
     const SamplerRow sampler_row = {.logits = logits,
                                     .position = sequence.first_position + sequence.num_tokens,
                                     .history = sequence.history,
