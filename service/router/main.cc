@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "service/api/deadlock_detection.h"
 #include "service/router/router_options.h"
 #include "service/router/router_server.h"
 #include "service/telemetry/logging.h"
@@ -108,6 +109,7 @@ int Run(const RouterOptions& options) {
 }  // namespace phi::service
 
 int main(int argc, char** argv) {
+  phi::service::SkipDeadlockDetectionInRelease();
   // Before any thread starts, so that all of them leave these signals to sigwait.
   sigset_t signals;
   sigemptyset(&signals);

@@ -1,5 +1,6 @@
 #include <string_view>
 
+#include "service/api/deadlock_detection.h"
 #include "service/worker/group/rank_process.h"
 #include "service/worker/group/rank_spec.h"
 #include "service/worker/supervisor.h"
@@ -8,6 +9,7 @@
 // phi-worker: the supervisor, or one of the ranks that it starts from this same program.
 int main(int argc, char** argv) {
   using namespace phi::service;
+  SkipDeadlockDetectionInRelease();
   if (argc == 3 && argv[1] == kRankProcessArgument)
     return static_cast<int>(RunRankProcess(argv[2]));
   WorkerOptions options;

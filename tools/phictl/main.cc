@@ -2,12 +2,14 @@
 #include <map>
 #include <string>
 
+#include "service/api/deadlock_detection.h"
 #include "service/api/exit_code.h"
 #include "tools/phictl/commands.h"
 
 int main(int argc, char** argv) {
   using namespace phi::phictl;  // NOLINT(google-build-using-namespace): the program is this
                                 // namespace
+  phi::service::SkipDeadlockDetectionInRelease();
   CLI::App app("Talks to a phi-serve router.", "phictl");
   app.set_version_flag("--version", "phictl " PHI_VERSION);
   app.require_subcommand(1);
