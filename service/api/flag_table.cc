@@ -91,8 +91,9 @@ constexpr std::array kRows = {
     FlagRow{"max_queued_requests",
             kWorker,
             "COUNT",
-            "256",
-            "Requests that may wait; one more is refused."},
+            "64",
+            "Requests that may wait; one more is refused. They wait for about this number over "
+            "max_sequences lifetimes of a request."},
     FlagRow{"max_queued_tokens",
             kWorker,
             "COUNT",
