@@ -78,7 +78,7 @@ def run(arguments, replica):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--slo", default="ttft=1s,itl=100ms")
+    parser.add_argument("--slo", default="ttft=2s,itl=200ms")
     parser.add_argument("--timeout", default="30s", help="each caller's deadline")
     parser.add_argument("--seconds", type=int, default=10, help="of each measurement")
     parser.add_argument("--sequences", type=int, default=16, help="the worker's --max_sequences")
