@@ -1,5 +1,6 @@
 #include "service/api/generation_parameters.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "google/protobuf/descriptor.h"
@@ -140,33 +141,43 @@ absl::Status CheckUnknownFields(const Message& message) {
   return absl::OkStatus();
 }
 
-absl::Status CheckSupported(const Message& message) {
-  std::string_view missing;
-  if (message.has_repetition_penalty() && message.repetition_penalty() != 1.0F) {
-    missing = "parameters.repetition_penalty";
-  } else if (message.frequency_penalty() != 0.0F) {
-    missing = "parameters.frequency_penalty";
-  } else if (message.presence_penalty() != 0.0F) {
-    missing = "parameters.presence_penalty";
-  } else if (!message.logit_bias().empty()) {
-    missing = "parameters.logit_bias";
-  } else if (message.n() > 1) {
-    missing = "parameters.n";
+absl::Status CheckMinNewTokens(const Message& message, const ModelLimits& limits) {
+  constexpr std::string_view kField = "parameters.min_new_tokens";
+  if (message.has_max_new_tokens() && message.min_new_tokens() > message.max_new_tokens()) {
+    return MakeFieldError(
+        ErrorReason::kFieldOutOfRange, kField, "must not be above max_new_tokens");
   }
-  if (missing.empty()) return absl::OkStatus();
-  return MakeFieldError(ErrorReason::kUnsupportedField, missing, "not supported by this version");
+  if (message.min_new_tokens() > 0 && limits.vocabulary_tokens == 1 && limits.eos_token_id == 0U) {
+    return MakeFieldError(
+        ErrorReason::kAllTokensBanned, kField, "the only token may not be drawn before it");
+  }
+  return absl::OkStatus();
+}
+
+std::vector<TokenBias> SortedBias(const Message& message) {
+  std::vector<TokenBias> result;
+  for (const auto& [id, bias] : message.logit_bias())
+    result.push_back({.token_id = id, .bias = bias});
+  std::sort(result.begin(), result.end(), [](const TokenBias& a, const TokenBias& b) {
+    return a.token_id < b.token_id;
+  });
+  return result;
 }
 
 GenerationParameters WithDefaults(const Message& message) {
-  const Message defaults = DefaultParameters();
   GenerationParameters result;
   if (message.has_max_new_tokens()) result.max_new_tokens = message.max_new_tokens();
   result.min_new_tokens = message.min_new_tokens();
   result.temperature = message.temperature();
   result.top_k = message.top_k();
-  result.top_p = message.has_top_p() ? message.top_p() : defaults.top_p();
+  if (message.has_top_p()) result.top_p = message.top_p();
   result.min_p = message.min_p();
+  if (message.has_repetition_penalty()) result.repetition_penalty = message.repetition_penalty();
+  result.frequency_penalty = message.frequency_penalty();
+  result.presence_penalty = message.presence_penalty();
+  result.logit_bias = SortedBias(message);
   if (message.has_seed()) result.seed = message.seed();
+  if (message.has_n()) result.n = message.n();
   result.stop.assign(message.stop().begin(), message.stop().end());
   result.stop_token_ids.assign(message.stop_token_ids().begin(), message.stop_token_ids().end());
   for (const int condition : message.stop_conditions()) {
@@ -198,8 +209,8 @@ std::vector<FieldLimitRow> FieldLimits(const ModelLimits& limits) {
       {.field = "parameters.repetition_penalty", .min = 0, .max = 2, .min_exclusive = true},
       {.field = "parameters.frequency_penalty", .min = -2, .max = 2},
       {.field = "parameters.presence_penalty", .min = -2, .max = 2},
-      {.field = "parameters.logit_bias", .min = -100, .max = 100, .max_items = 300},
-      {.field = "parameters.n", .min = 1, .max = 16},
+      {.field = "parameters.logit_bias", .min = -100, .max = 100, .max_items = kMaxLogitBias},
+      {.field = "parameters.n", .min = 1, .max = kMaxSamples},
       {.field = "parameters.stop",
        .min = 1,
        .max = kMaxStopBytes,
@@ -221,19 +232,20 @@ std::vector<FieldLimitRow> FieldLimits(const ModelLimits& limits) {
 }
 
 phi::v1::GenerationParameters DefaultParameters() {
+  const GenerationParameters from;
   Message defaults;
   defaults.set_max_new_tokens(kDefaultMaxNewTokens);
-  defaults.set_min_new_tokens(0);
-  defaults.set_temperature(0);
-  defaults.set_top_k(0);
-  defaults.set_top_p(1);
-  defaults.set_min_p(0);
-  defaults.set_repetition_penalty(1);
-  defaults.set_frequency_penalty(0);
-  defaults.set_presence_penalty(0);
-  defaults.set_n(1);
-  defaults.set_include_stop(false);
-  defaults.set_ignore_eos(false);
+  defaults.set_min_new_tokens(from.min_new_tokens);
+  defaults.set_temperature(from.temperature);
+  defaults.set_top_k(from.top_k);
+  defaults.set_top_p(from.top_p);
+  defaults.set_min_p(from.min_p);
+  defaults.set_repetition_penalty(from.repetition_penalty);
+  defaults.set_frequency_penalty(from.frequency_penalty);
+  defaults.set_presence_penalty(from.presence_penalty);
+  defaults.set_n(from.n);
+  defaults.set_include_stop(from.include_stop);
+  defaults.set_ignore_eos(from.ignore_eos);
   return defaults;
 }
 
@@ -243,12 +255,7 @@ absl::StatusOr<GenerationParameters> ParseGenerationParameters(
   for (const FieldLimitRow& row : FieldLimits(limits)) {
     PHI_RETURN_IF_ERROR(CheckField(message, row, limits));
   }
-  if (message.has_max_new_tokens() && message.min_new_tokens() > message.max_new_tokens()) {
-    return MakeFieldError(ErrorReason::kFieldOutOfRange,
-                          "parameters.min_new_tokens",
-                          "must not be above max_new_tokens");
-  }
-  PHI_RETURN_IF_ERROR(CheckSupported(message));
+  PHI_RETURN_IF_ERROR(CheckMinNewTokens(message, limits));
   return WithDefaults(message);
 }
 

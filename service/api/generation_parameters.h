@@ -19,6 +19,7 @@ namespace phi::service {
 struct ModelLimits {
   uint32_t context_tokens = 0;     // max_positions
   uint32_t vocabulary_tokens = 0;  // real ids are below it
+  std::optional<uint32_t> eos_token_id = std::nullopt;
   double max_time_limit_seconds =
       315'576'000'000;  // the router's --max_time_limit; else what a Duration holds
 };
@@ -45,8 +46,17 @@ inline constexpr uint32_t kDefaultMaxNewTokens = 256;
 inline constexpr size_t kMaxRequestIdBytes = 128;
 inline constexpr size_t kMaxMessageBytes = size_t{256} << 10;
 inline constexpr uint32_t kMaxStopBytes = 256;
+inline constexpr uint32_t kMaxSamples = 16;
+inline constexpr uint32_t kMaxLogitBias = 300;
 // n * max_new_tokens * (logprobs + 1) of a unary call.
 inline constexpr uint64_t kMaxUnaryTokens = 32768;
+
+struct TokenBias {
+  uint32_t token_id = 0;
+  float bias = 0;
+
+  friend bool operator==(const TokenBias&, const TokenBias&) = default;
+};
 
 // A checked request's parameters with every default filled in.
 struct GenerationParameters {
@@ -57,7 +67,12 @@ struct GenerationParameters {
   uint32_t top_k = 0;
   float top_p = 1;
   float min_p = 0;
+  float repetition_penalty = 1;
+  float frequency_penalty = 0;
+  float presence_penalty = 0;
+  std::vector<TokenBias> logit_bias;  // by token id, each once
   std::optional<uint64_t> seed;
+  uint32_t n = 1;
   std::vector<std::string> stop;
   std::vector<uint32_t> stop_token_ids;
   std::vector<phi::v1::StopCondition> stop_conditions;
@@ -69,10 +84,10 @@ struct GenerationParameters {
 };
 
 // Checks every field against the table, finite floats, enum values, unknown fields; nothing is
-// silently ignored: a field whose behaviour is missing is refused with UNSUPPORTED_FIELD and its
-// path, unless it asks for nothing (a neutral penalty, n = 1). min_new_tokens is compared with an
-// explicit max_new_tokens here, and with the default by whoever knows the prompt. Errors are
-// MakeFieldError's, with the path of the field. Costs O(size of the message).
+// silently ignored. min_new_tokens is compared with an explicit max_new_tokens here, and with the
+// default by whoever knows the prompt. ALL_TOKENS_BANNED only where EOS is all of the vocabulary
+// and masked: no other parameter takes every token away. Errors are MakeFieldError's, with the
+// path of the field. Costs O(size of the message).
 absl::StatusOr<GenerationParameters> ParseGenerationParameters(
     const phi::v1::GenerationParameters& message, const ModelLimits& limits);
 

@@ -15,22 +15,21 @@ namespace {
 
 // A replica ends a request at its time limit by itself; the router steps in only for one that does
 // not.
-constexpr absl::Duration kTimeLimitGrace = absl::Seconds(1);
+constexpr auto kTimeLimitGrace = std::chrono::seconds(1);
+// gRPC's deadlines are of its own clock and of whole milliseconds.
+constexpr auto kDeadlineError = std::chrono::milliseconds(5);
 
-google::protobuf::Duration ToProto(absl::Duration duration) {
-  const int64_t nanos = absl::ToInt64Nanoseconds(std::max(duration, absl::ZeroDuration()));
+google::protobuf::Duration ToProto(SteadyDuration duration) {
+  const int64_t nanos =
+      std::chrono::nanoseconds(std::max(duration, SteadyDuration::zero())).count();
   google::protobuf::Duration result;
   result.set_seconds(nanos / 1'000'000'000);
   result.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
   return result;
 }
 
-// An estimate that costs nothing; what counts is that it grows with the message.
-size_t BytesOf(const phi::worker::v1::GenerateResponse& message) {
-  size_t bytes = 0;
-  for (const auto& token : message.tokens())
-    bytes += 32 * (1 + static_cast<size_t>(token.top_size()));
-  return bytes;
+absl::Status TimeLimitBeforeFirstToken() {
+  return MakeError(ErrorReason::kDeadlineInQueue, "the time limit passed before the first token");
 }
 
 }  // namespace
@@ -38,11 +37,11 @@ size_t BytesOf(const phi::worker::v1::GenerateResponse& message) {
 // Adds the scope's time to what the router spent on the call itself.
 class GenerateCall::OwnTime {
  public:
-  explicit OwnTime(CallRecord& record) : record_(record), start_(absl::Now()) {
+  explicit OwnTime(CallRecord& record) : record_(record), start_(SteadyNow()) {
     record_.working_since = start_;
   }
   ~OwnTime() {
-    record_.own_time += absl::Now() - start_;
+    record_.own_time += SteadyNow() - start_;
     record_.working_since.reset();
   }
   OwnTime(const OwnTime&) = delete;
@@ -50,13 +49,13 @@ class GenerateCall::OwnTime {
 
  private:
   CallRecord& record_;
-  const absl::Time start_;
+  const SteadyTime start_;
 };
 
 GenerateCall::GenerateCall(RouterContext& context, AnswerSink* sink, Origin origin)
     : context_(context), origin_(std::move(origin)), sink_(sink) {
   record_.method = origin_.method;
-  record_.arrival = absl::Now();
+  record_.arrival = SteadyNow();
 }
 
 void GenerateCall::Start(const grpc::ByteBuffer& bytes) {
@@ -95,10 +94,10 @@ absl::Status GenerateCall::StartTokenizing() {
 }
 
 void GenerateCall::Tokenize() {
-  const absl::Time start = absl::Now();
+  const SteadyTime start = SteadyNow();
   absl::StatusOr<Prompt> prompt = ReadPrompt();
   const absl::MutexLock lock(&mutex_);
-  record_.own_time += absl::Now() - start;
+  record_.own_time += SteadyNow() - start;
   if (over()) return;
   const OwnTime own_time(record_);
   const absl::Status status = prompt.ok() ? OnPrompt(*std::move(prompt)) : prompt.status();
@@ -139,32 +138,28 @@ absl::Status GenerateCall::OnPrompt(Prompt prompt) {
       FitContext(
           prompt_.size(), field, parameters_, context_.request_limits().model.context_tokens));
   cost_ = {.prompt_tokens = static_cast<uint32_t>(prompt_.size()),
-           .max_new_tokens = budget.max_new_tokens};
+           .max_new_tokens = budget.max_new_tokens,
+           .num_samples = parameters_.n};
   record_.prompt_tokens = cost_.prompt_tokens;
   PHI_RETURN_IF_ERROR(AdmitCost(cost_, context_.replicas.Loads()));
-  answer_.emplace(context_.model.tokenizer, parameters_, prompt.text, budget.bounded_by_context);
+  answers_.emplace(context_.model.tokenizer, parameters_, prompt.text, budget.bounded_by_context);
   return Dispatch(nullptr);
 }
 
 absl::Status GenerateCall::Dispatch(const Replica* excluded) {
-  if (absl::Now() >= record_.arrival + TimeLimit()) {
-    return MakeError(ErrorReason::kDeadlineInQueue, "the time limit passed before the first token");
-  }
+  if (SteadyNow() >= TimeLimitAt()) return TimeLimitBeforeFirstToken();
   PHI_ASSIGN_OR_RETURN(ReplicaLease lease, context_.replicas.Acquire(cost_, excluded));
   record_.replica = lease.address();
-  replica_call_ = ReplicaCall::Start(
-      std::move(lease), RequestForReplica(), UpstreamDeadline(), shared_from_this());
+  // The caller's own deadline is passed on as it is: the replica stops a margin before it, so that
+  // the text so far arrives.
+  const SteadyTime deadline = std::min(origin_.deadline, After(TimeLimitAt(), kTimeLimitGrace));
+  replica_call_ =
+      ReplicaCall::Start(std::move(lease), RequestForReplica(), deadline, shared_from_this());
   return absl::OkStatus();
 }
 
-absl::Duration GenerateCall::TimeLimit() const {
-  return parameters_.time_limit.value_or(context_.limits.max_time_limit);
-}
-
-// The caller's own deadline is passed on as it is: the replica stops a margin before it, so that
-// the text so far arrives.
-absl::Time GenerateCall::UpstreamDeadline() const {
-  return std::min(origin_.deadline, record_.arrival + TimeLimit() + kTimeLimitGrace);
+SteadyTime GenerateCall::TimeLimitAt() const {
+  return After(record_.arrival, parameters_.time_limit.value_or(context_.limits.max_time_limit));
 }
 
 phi::worker::v1::StartGeneration GenerateCall::RequestForReplica() const {
@@ -172,6 +167,7 @@ phi::worker::v1::StartGeneration GenerateCall::RequestForReplica() const {
   request.set_request_id(record_.request_id);
   request.mutable_prompt_token_ids()->Add(prompt_.begin(), prompt_.end());
   request.set_caller(origin_.caller);
+  request.set_cache_salt(origin_.cache_salt);
   phi::v1::GenerationParameters& parameters = *request.mutable_parameters();
   parameters = request_.parameters();
   parameters.clear_stop();
@@ -180,7 +176,8 @@ phi::worker::v1::StartGeneration GenerateCall::RequestForReplica() const {
   parameters.clear_truncate_prompt();
   parameters.set_max_new_tokens(cost_.max_new_tokens);
   parameters.set_seed(seed_);
-  *parameters.mutable_time_limit() = ToProto(record_.arrival + TimeLimit() - absl::Now());
+  if (TimeLimitAt() == SteadyTime::max()) return request;
+  *parameters.mutable_time_limit() = ToProto(TimeLimitAt() - SteadyNow());
   return request;
 }
 
@@ -189,25 +186,19 @@ void GenerateCall::OnReplicaMessage(const phi::worker::v1::GenerateResponse& mes
   if (over()) return;
   const OwnTime own_time(record_);
   if (message.has_summary()) replica_summary_.MergeFrom(message.summary());
-  replica_finished_ = message.finish_reason() != phi::v1::FINISH_REASON_UNSPECIFIED;
   if (!record_.first_token.has_value() && !message.tokens().empty()) {
-    record_.first_token = absl::Now();
-    pending_.mutable_header()->set_request_id(record_.request_id);
-    pending_.mutable_header()->set_seed(seed_);
-    has_pending_ = true;
+    record_.first_token = SteadyNow();
     if (retry_.has_value()) context_.metrics.Get(MetricId::kRouterFailoversTotal, {*retry_}).Add(1);
   }
-  const size_t text_before = pending_.text().size();
-  const int ids_before = pending_.token_ids_size();
-  const absl::Status status = answer_->Add(message, pending_);
-  record_.generated_tokens = answer_->generated_tokens();
-  has_pending_ |= pending_.text().size() != text_before || pending_.token_ids_size() != ids_before;
-  pending_bytes_ += pending_.text().size() - text_before + BytesOf(message);
-  if (!status.ok() || answer_->ended()) {
-    EndCall(status);
-  } else {
-    WriteOrFinish();
+  const absl::StatusOr<bool> stopped = answers_->Add(message);
+  record_.generated_tokens = answers_->generated_tokens();
+  if (!stopped.ok() || answers_->ended()) {
+    replica_finished_ = stopped.ok() && !*stopped;
+    EndCall(stopped.status());
+    return;
   }
+  if (*stopped && replica_call_ != nullptr) replica_call_->EndSample(message.index());
+  WriteOrFinish();
 }
 
 void GenerateCall::OnReplicaEnd(const absl::Status& status) {
@@ -234,9 +225,9 @@ absl::Status GenerateCall::ReplicaFailure(const absl::Status& status) {
       status.code() == absl::StatusCode::kDeadlineExceeded && !GetErrorDetails(status).has_value();
   if (!is_deadline) return ReplicaErrorForCaller(status);
   if (!record_.first_token.has_value()) {
-    return MakeError(ErrorReason::kDeadlineInQueue, "the time limit passed before the first token");
+    return TimeLimitBeforeFirstToken();
   }
-  answer_->Finish(phi::v1::FINISH_REASON_TIME_LIMIT, pending_);
+  answers_->FinishAll(phi::v1::FINISH_REASON_TIME_LIMIT);
   return absl::OkStatus();
 }
 
@@ -255,17 +246,17 @@ void GenerateCall::OnWriteDone(bool ok) {
 void GenerateCall::OnCancel() {
   const absl::MutexLock lock(&mutex_);
   if (finished_) return;
-  if (absl::Now() >= origin_.deadline) {
+  if (origin_.deadline != SteadyTime::max() && SteadyNow() + kDeadlineError >= origin_.deadline) {
     CutOff(absl::DeadlineExceededError("the deadline passed"));
   } else {
     CutOff(absl::CancelledError("the caller went away"));
   }
 }
 
-void GenerateCall::Sweep(absl::Time now) {
+void GenerateCall::Sweep(SteadyTime now) {
   const absl::MutexLock lock(&mutex_);
   if (finished_ || !writing_since_.has_value()) return;
-  if (now - *writing_since_ < context_.limits.slow_reader_timeout) return;
+  if (now < After(*writing_since_, context_.limits.slow_reader_timeout)) return;
   record_.slow_reader = SlowReaderLabel::kStalled;
   CutOff(absl::CancelledError("the reader took nothing for too long"));
 }
@@ -295,47 +286,63 @@ void GenerateCall::StopUpstream() {
 
 void GenerateCall::CutOff(const absl::Status& status) {
   StopUpstream();
-  FinishSink({.status = status, .last = nullptr, .tokens_emitted = std::nullopt, .cut = true});
+  FinishSink({.status = status, .cut = true});
 }
 
 void GenerateCall::WriteOrFinish() {
   if (finished_) return;
   if (writing_since_.has_value()) {
-    if (pending_bytes_ <= context_.limits.max_pending_bytes)
-      return;  // joined into the next message
+    if (answers_->pending_bytes() <= context_.limits.max_pending_bytes)
+      return;  // joined into the next messages
     record_.slow_reader = SlowReaderLabel::kBufferFull;
     CutOff(absl::CancelledError("the reader is too slow"));
     return;
   }
-  if (ending_.has_value() && ending_->ok()) {
-    FillSummary();
-    FinishSink({.status = *ending_, .last = &pending_, .tokens_emitted = std::nullopt});
-  } else if (ending_.has_value()) {
-    const bool has_text = sink_->streams() && has_pending_;
-    const auto emitted =
-        record_.first_token.has_value() ? std::optional(record_.generated_tokens) : std::nullopt;
-    FinishSink(
-        {.status = *ending_, .last = has_text ? &pending_ : nullptr, .tokens_emitted = emitted});
-  } else if (sink_->streams() && has_pending_) {
-    writing_since_ = absl::Now();
-    sink_->Write(pending_);
-    pending_.Clear();
-    has_pending_ = false;
-    pending_bytes_ = 0;
+  const size_t num_pending = sink_->streams() && answers_.has_value() ? answers_->num_pending() : 0;
+  if (ending_.has_value() && num_pending <= 1) {
+    FinishWithWhatIsPending();
+  } else if (num_pending > 0) {
+    writing_since_ = SteadyNow();
+    phi::v1::GenerateStreamResponse message = answers_->TakePending();
+    if (!header_sent_) AddHeader(message);
+    sink_->Write(message);
   }
 }
 
-void GenerateCall::FillSummary() {
-  record_.finish = pending_.finish().reason();
-  const absl::Time now = absl::Now();
-  phi::v1::Usage& usage = *pending_.mutable_summary()->mutable_usage();
+void GenerateCall::FinishWithWhatIsPending() {
+  AnswerSink::End end{.status = *ending_};
+  if (sink_->streams() && answers_.has_value() && answers_->num_pending() > 0) {
+    end.answers.push_back(answers_->TakePending());
+  } else if (!sink_->streams() && end.status.ok()) {
+    end.answers = answers_->TakeAll();
+  }
+  if (!end.answers.empty() && !header_sent_) AddHeader(end.answers.front());
+  if (end.status.ok()) {
+    *end.answers.back().mutable_summary() = MakeSummary();
+    record_.finish = end.answers.back().finish().reason();
+  } else if (record_.first_token.has_value()) {
+    end.tokens_emitted = record_.generated_tokens;
+  }
+  FinishSink(end);
+}
+
+void GenerateCall::AddHeader(phi::v1::GenerateStreamResponse& first) {
+  header_sent_ = true;
+  first.mutable_header()->set_request_id(record_.request_id);
+  first.mutable_header()->set_seed(seed_);
+}
+
+phi::v1::Summary GenerateCall::MakeSummary() const {
+  const SteadyTime now = SteadyNow();
+  phi::v1::Summary summary;
+  phi::v1::Usage& usage = *summary.mutable_usage();
   usage.set_prompt_tokens(cost_.prompt_tokens);
   usage.set_generated_tokens(record_.generated_tokens);
   usage.set_cached_prompt_tokens(replica_summary_.cached_prompt_tokens());
-  phi::v1::Timings& timings = *pending_.mutable_summary()->mutable_timings();
+  phi::v1::Timings& timings = *summary.mutable_timings();
   if (replica_summary_.has_queue()) *timings.mutable_queue() = replica_summary_.queue();
   if (replica_summary_.has_prefill()) *timings.mutable_prefill() = replica_summary_.prefill();
-  const absl::Time first_token = record_.first_token.value_or(now);
+  const SteadyTime first_token = record_.first_token.value_or(now);
   *timings.mutable_time_to_first_token() = ToProto(first_token - record_.arrival);
   // A stop string ends the replica's stream before it sums up; what the router saw is then the
   // measure.
@@ -343,6 +350,7 @@ void GenerateCall::FillSummary() {
       replica_summary_.has_decode() ? replica_summary_.decode() : ToProto(now - first_token);
   *timings.mutable_router() = ToProto(record_.OwnTimeUntil(now));
   *timings.mutable_total() = ToProto(now - record_.arrival);
+  return summary;
 }
 
 void GenerateCall::FinishSink(const AnswerSink::End& end) {

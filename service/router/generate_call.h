@@ -13,8 +13,9 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "phi/v1/generation.pb.h"
+#include "service/api/steady_clock.h"
 #include "service/router/calls/active_calls.h"
-#include "service/router/calls/answer_builder.h"
+#include "service/router/calls/answer_set.h"
 #include "service/router/calls/call_record.h"
 #include "service/router/replicas/replica_call.h"
 #include "service/router/router_context.h"
@@ -31,13 +32,14 @@ class AnswerSink {
   virtual void SetRequestId(const std::string& request_id) = 0;
   // One at a time: GenerateCall::OnWriteDone comes before the next one.
   virtual void Write(const phi::v1::GenerateStreamResponse& message) = 0;
-  // Exactly once, the last call. With `last`: that message and then the status; `tokens_emitted`,
-  // if any, becomes the trailer `phi-tokens-emitted`. A Write may still be under way only if `cut`:
-  // then the stream is broken off.
+  // Exactly once, the last call: `answers` and then the status; of a stream the last message, if
+  // any, else every sample's whole answer by index, if the status is OK. `tokens_emitted`, if any,
+  // becomes the trailer `phi-tokens-emitted`. A Write may still be under way only if `cut`: then
+  // the stream is broken off.
   struct End {
     absl::Status status;
-    const phi::v1::GenerateStreamResponse* last = nullptr;
-    std::optional<uint32_t> tokens_emitted;
+    std::vector<phi::v1::GenerateStreamResponse> answers = {};
+    std::optional<uint32_t> tokens_emitted = std::nullopt;
     bool cut = false;
   };
   virtual void Finish(const End& end) = 0;
@@ -56,8 +58,9 @@ class GenerateCall final : public ReplicaCall::Listener,
  public:
   struct Origin {
     MethodLabel method = MethodLabel::kGenerate;
-    absl::Time deadline = absl::InfiniteFuture();
-    std::string caller;
+    SteadyTime deadline = SteadyTime::max();
+    std::string caller;      // for fairness: its name, or else its address
+    std::string cache_salt;  // prefixes are shared among equal ones only
   };
 
   // `sink` lives until its Finish has been called.
@@ -71,7 +74,7 @@ class GenerateCall final : public ReplicaCall::Listener,
 
   void OnReplicaMessage(const phi::worker::v1::GenerateResponse& message) override;
   void OnReplicaEnd(const absl::Status& status) override;
-  void Sweep(absl::Time now) override;
+  void Sweep(SteadyTime now) override;
   void Abort(const absl::Status& status) override;
 
  private:
@@ -90,17 +93,18 @@ class GenerateCall final : public ReplicaCall::Listener,
   absl::Status Dispatch(const Replica* excluded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   phi::worker::v1::StartGeneration RequestForReplica() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status ReplicaFailure(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Duration TimeLimit() const;
-  absl::Time UpstreamDeadline() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  SteadyTime TimeLimitAt() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Ends the call: what is pending still goes out, then the status.
   void EndCall(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Ends it at once, whatever is pending.
   void CutOff(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteOrFinish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FinishWithWhatIsPending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FinishSink(const AnswerSink::End& end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StopUpstream() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void FillSummary() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AddHeader(phi::v1::GenerateStreamResponse& first) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  phi::v1::Summary MakeSummary() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool over() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return finished_ || ending_.has_value();
   }
@@ -119,16 +123,14 @@ class GenerateCall final : public ReplicaCall::Listener,
 
   std::vector<uint32_t> prompt_ ABSL_GUARDED_BY(mutex_);
   RequestCost cost_ ABSL_GUARDED_BY(mutex_);
-  std::optional<AnswerBuilder> answer_ ABSL_GUARDED_BY(mutex_);
+  std::optional<AnswerSet> answers_ ABSL_GUARDED_BY(mutex_);  // once the prompt is known
   ReplicaCall* replica_call_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool replica_finished_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<RetryLabel> retry_ ABSL_GUARDED_BY(mutex_);  // why it was sent a second time
   phi::worker::v1::Summary replica_summary_ ABSL_GUARDED_BY(mutex_);
 
-  phi::v1::GenerateStreamResponse pending_ ABSL_GUARDED_BY(mutex_);  // not handed to the sink yet
-  bool has_pending_ ABSL_GUARDED_BY(mutex_) = false;
-  size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::optional<absl::Time> writing_since_ ABSL_GUARDED_BY(mutex_);  // the outstanding write
+  bool header_sent_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<SteadyTime> writing_since_ ABSL_GUARDED_BY(mutex_);  // the outstanding write
   std::optional<absl::Status> ending_ ABSL_GUARDED_BY(mutex_);  // how it ends once all is written
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;               // the sink is gone
 };

@@ -31,8 +31,11 @@ phi::v1::GetModelInfoResponse ModelInfo(const RouterContext& context) {
   info.set_context_tokens(limits.model.context_tokens);
   info.set_vocabulary_tokens(limits.model.vocabulary_tokens);
   *info.mutable_defaults() = DefaultParameters();
-  info.mutable_defaults()->mutable_time_limit()->set_seconds(
-      absl::ToInt64Seconds(context.limits.max_time_limit));
+  const absl::Duration time_limit = context.limits.max_time_limit;
+  const int64_t seconds = absl::ToInt64Seconds(time_limit);
+  info.mutable_defaults()->mutable_time_limit()->set_seconds(seconds);
+  info.mutable_defaults()->mutable_time_limit()->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(time_limit - absl::Seconds(seconds))));
   for (const FieldLimitRow& row : FieldLimits(limits.model)) {
     phi::v1::FieldLimit& limit = *info.add_limits();
     limit.set_field(std::string(row.field));

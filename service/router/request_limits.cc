@@ -42,7 +42,7 @@ absl::Status CheckPrompt(const phi::v1::GenerateRequest& request, const ModelLim
 // Memory of one answer is bounded; a stream has no such limit, because it goes out as it grows.
 absl::Status CheckAnswerSize(const GenerationParameters& parameters) {
   const uint64_t tokens = parameters.max_new_tokens.value_or(kDefaultMaxNewTokens);
-  const uint64_t entries = tokens * (uint64_t{parameters.logprobs.value_or(0)} + 1);
+  const uint64_t entries = parameters.n * tokens * (uint64_t{parameters.logprobs.value_or(0)} + 1);
   if (entries <= kMaxUnaryTokens) return absl::OkStatus();
   return MakeFieldError(ErrorReason::kResponseTooLarge,
                         "parameters.max_new_tokens",

@@ -38,6 +38,7 @@ struct RouterContext {
     return {.model = {.context_tokens =
                           replicas_context == 0 ? context : std::min(context, replicas_context),
                       .vocabulary_tokens = model.tokenizer.vocab_size(),
+                      .eos_token_id = model.tokenizer.eos_id(),
                       .max_time_limit_seconds = absl::ToDoubleSeconds(limits.max_time_limit)},
             .model_name = model.name};
   }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "service/api/error.h"
+#include "service/api/grpc_deadline.h"
 #include "service/router/router_service.h"
 
 namespace phi::service {
@@ -81,7 +82,7 @@ class RouterServerImpl final : public RouterServer {
       const absl::MutexLock lock(&health_mutex_);
       server = std::move(server_);  // what the replicas still say of readiness reaches nobody
     }
-    if (server != nullptr) server->Shutdown(std::chrono::system_clock::now());
+    if (server != nullptr) server->Shutdown(ToGrpcDeadline(SteadyNow()));
     server.reset();
     // Ended calls may have left a task or a replica's stream behind, and those use what is declared
     // below.
@@ -137,7 +138,7 @@ class RouterServerImpl final : public RouterServer {
           MakeRetryError(ErrorReason::kDrainTimeout, "this server had to end", absl::Seconds(1)));
     }
     // What was just ended still has to reach its caller.
-    server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
+    server_->Shutdown(ToGrpcDeadline(SteadyNow() + std::chrono::seconds(1)));
   }
 
  private:

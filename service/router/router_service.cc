@@ -31,7 +31,7 @@ class PlainCall final : public grpc::ServerUnaryReactor {
   void Start(MethodLabel method, const grpc::ByteBuffer& bytes, Handler handler) {
     record_.method = method;
     record_.request_id = RequestIdOrNew("");
-    record_.arrival = absl::Now();
+    record_.arrival = SteadyNow();
     rpc_.AddInitialMetadata("phi-request-id", record_.request_id);
     if (absl::Status parsed = ParseMessage(bytes, request_); !parsed.ok()) return Answer(parsed);
     if (context_.calls.draining()) {
@@ -45,10 +45,10 @@ class PlainCall final : public grpc::ServerUnaryReactor {
 
  private:
   void Compute(const Handler& handler) {
-    const absl::Time start = absl::Now();
+    const SteadyTime start = SteadyNow();
     const absl::StatusOr<Response> response = handler(context_, request_, cancelled_.get_token());
     if (response.ok()) response_ = SerializeMessage(*response);
-    record_.own_time = absl::Now() - start;
+    record_.own_time = SteadyNow() - start;
     Answer(response.status());
   }
 

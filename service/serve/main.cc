@@ -10,6 +10,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "service/api/exit_code.h"
 #include "service/api/flags.h"
+#include "service/api/grpc_deadline.h"
 #include "service/serve/child_process.h"
 #include "service/serve/launch_plan.h"
 
@@ -48,7 +49,7 @@ void AnnounceWhenReady(const LaunchPlan& plan, std::stop_token ended) {
       grpc::CreateChannel(plan.listen, grpc::InsecureChannelCredentials()));
   while (!ended.stop_requested()) {
     grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
+    context.set_deadline(ToGrpcDeadline(SteadyNow() + std::chrono::seconds(1)));
     grpc::health::v1::HealthCheckRequest request;
     request.set_service("readiness");
     grpc::health::v1::HealthCheckResponse response;

@@ -1,24 +1,17 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "service/api/steady_clock.h"
 #include "shard/rank.h"
 #include "shard/step_plan.h"
 
 // One request as the engine sees it: token ids and numbers, without text, messages or connections.
 namespace phi::service {
-
-using SteadyTime = std::chrono::steady_clock::time_point;
-using SteadyDuration = std::chrono::steady_clock::duration;
-
-inline double Seconds(SteadyDuration duration) {
-  return std::chrono::duration<double>(duration).count();
-}
 
 struct EngineRequest {
   uint64_t id = 0;  // unique in the process, not 0

@@ -14,7 +14,7 @@ namespace {
 
 // How soon a change is told. A router that dispatches in between meets a refusal, not a wrong
 // answer.
-constexpr absl::Duration kLookInterval = absl::Milliseconds(20);
+constexpr auto kLookInterval = std::chrono::milliseconds(20);
 constexpr auto kTellInterval = std::chrono::milliseconds(500);
 
 }  // namespace
@@ -107,6 +107,7 @@ grpc::ServerWriteReactor<StatusBoard::Status>* StatusBoard::AddWatcher() {
 void StatusBoard::Stop() {
   absl::MutexLock lock(&mutex_);
   stopped_ = true;
+  changed_.NotifyAll();
   for (Watcher* watcher : watchers_) watcher->End();
 }
 
@@ -129,7 +130,8 @@ void StatusBoard::Run() {
       told_at = now;
       for (Watcher* watcher : watchers_) watcher->Tell(status);
     }
-    if (mutex_.AwaitWithTimeout(absl::Condition(&stopped_), kLookInterval)) return;
+    const auto stopped = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopped_; };
+    if (changed_.WaitUntil(mutex_, After(SteadyNow(), kLookInterval), stopped)) return;
   }
 }
 

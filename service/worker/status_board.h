@@ -11,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "phi/worker/v1/worker.grpc.pb.h"
+#include "service/api/steady_clock.h"
 
 namespace phi::service {
 
@@ -40,6 +41,7 @@ class StatusBoard {
   absl::Mutex mutex_;
   std::list<Watcher*> watchers_ ABSL_GUARDED_BY(mutex_);
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  SteadyCondition changed_;  // stopped_
   std::thread thread_;
 };
 

@@ -64,6 +64,7 @@ StepLoop::~StepLoop() {
   {
     absl::MutexLock lock(&mutex_);
     inbox_.stop = true;
+    mail_.NotifyAll();
   }
   if (thread_.joinable()) thread_.join();
 }
@@ -123,17 +124,20 @@ absl::Status StepLoop::Submit(EngineRequest request, std::shared_ptr<TokenSink> 
   PHI_RETURN_IF_ERROR(CheckAdmission(request, options_.limits, occupancy));
   inbox_tokens_ += static_cast<uint32_t>(request.prompt.size());
   inbox_.arrivals.push_back({std::move(request), std::move(sink)});
+  mail_.NotifyAll();
   return absl::OkStatus();
 }
 
 void StepLoop::Cancel(uint64_t request_id) {
   absl::MutexLock lock(&mutex_);
   if (!closed_) inbox_.cancellations.push_back(request_id);
+  mail_.NotifyAll();
 }
 
 void StepLoop::EndSample(uint64_t request_id, uint32_t sample) {
   absl::MutexLock lock(&mutex_);
   if (!closed_) inbox_.ended_samples.push_back({request_id, sample});
+  mail_.NotifyAll();
 }
 
 void StepLoop::Drain(SteadyTime deadline) {
@@ -142,6 +146,7 @@ void StepLoop::Drain(SteadyTime deadline) {
   inbox_.draining = true;
   inbox_.drain_deadline = deadline;
   load_.draining = true;
+  mail_.NotifyAll();
 }
 
 absl::Status StepLoop::Wait() {
@@ -177,13 +182,13 @@ void StepLoop::Run() {
 }
 
 StepLoop::Inbox StepLoop::TakeInbox() {
-  const auto has_mail = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  const auto has_mail = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     return inbox_.stop || !inbox_.arrivals.empty() || !inbox_.cancellations.empty() ||
            !inbox_.ended_samples.empty() || inbox_.draining;
   };
   absl::MutexLock lock(&mutex_);
   if (scheduler_.empty()) {
-    mutex_.AwaitWithTimeout(absl::Condition(&has_mail), absl::FromChrono(options_.idle_interval));
+    mail_.WaitUntil(mutex_, After(SteadyNow(), options_.idle_interval), has_mail);
   }
   Inbox taken;
   taken.arrivals.swap(inbox_.arrivals);

@@ -132,6 +132,7 @@ class StepLoop {
 
   mutable absl::Mutex mutex_;
   Inbox inbox_ ABSL_GUARDED_BY(mutex_);
+  SteadyCondition mail_;  // inbox_ has something
   uint32_t inbox_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   EngineLoad load_ ABSL_GUARDED_BY(mutex_);  // of the scheduler, without the inbox
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;

@@ -5,11 +5,11 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/time/time.h"
 #include "kernels/base/status_macros.h"
 #include "service/api/error.h"
-#include "service/api/generation_parameters.h"
+#include "service/api/grpc_deadline.h"
 #include "service/api/grpc_status.h"
+#include "service/worker/start_message.h"
 
 namespace phi::service {
 namespace {
@@ -17,46 +17,7 @@ namespace {
 // Keeps a message far below what a client accepts by default, 20 log-probabilities a token
 // included.
 constexpr size_t kTokensPerMessage = 256;
-// Longer limits are the same as none, and sums of times cannot overflow.
-constexpr auto kLongestWait = std::chrono::hours(24 * 365);
-
 std::atomic<uint64_t> next_request_id{1};
-
-SteadyTime After(SteadyTime now, std::chrono::nanoseconds wait) {
-  return wait >= kLongestWait ? SteadyTime::max()
-                              : now + std::chrono::duration_cast<SteadyDuration>(wait);
-}
-
-SteadyTime CallDeadline(const grpc::CallbackServerContext& context, SteadyTime now) {
-  const auto deadline = context.deadline();
-  if (deadline == std::chrono::system_clock::time_point::max()) return SteadyTime::max();
-  return After(now, deadline - std::chrono::system_clock::now());
-}
-
-// Text is the router's: what needs it cannot be carried out here.
-absl::Status RefuseRouterFields(const phi::v1::GenerationParameters& parameters) {
-  const auto refuse = [](std::string_view field) {
-    return MakeFieldError(ErrorReason::kUnsupportedField,
-                          field,
-                          "this is the router's own; workers know tokens only");
-  };
-  if (parameters.stop_size() > 0) return refuse("parameters.stop");
-  if (parameters.stop_conditions_size() > 0) return refuse("parameters.stop_conditions");
-  if (parameters.has_truncate_prompt()) return refuse("parameters.truncate_prompt");
-  return absl::OkStatus();
-}
-
-shard::SamplingParams ToSampling(const GenerationParameters& parameters) {
-  shard::SamplingParams sampling;
-  sampling.temperature = parameters.temperature;
-  sampling.top_k = parameters.top_k;
-  sampling.top_p = parameters.top_p;
-  sampling.min_p = parameters.min_p;
-  sampling.seed = parameters.seed.value_or(0);
-  sampling.want_logprobs = parameters.logprobs.has_value();
-  sampling.num_top_logprobs = parameters.logprobs.value_or(0);
-  return sampling;
-}
 
 phi::v1::FinishReason ToProto(FinishReason reason) {
   switch (reason) {
@@ -103,39 +64,6 @@ void FillToken(const shard::SampledToken& token,
 
 }  // namespace
 
-absl::StatusOr<EngineRequest> ToEngineRequest(const phi::worker::v1::StartGeneration& message,
-                                              const SchedulerLimits& limits,
-                                              SteadyTime now) {
-  PHI_RETURN_IF_ERROR(RefuseRouterFields(message.parameters()));
-  PHI_ASSIGN_OR_RETURN(const GenerationParameters parameters,
-                       ParseGenerationParameters(message.parameters(),
-                                                 {.context_tokens = limits.context_tokens,
-                                                  .vocabulary_tokens = limits.vocabulary_tokens}));
-  if (parameters.temperature > 0 && !parameters.seed) {
-    return MakeFieldError(
-        ErrorReason::kFieldOutOfRange, "parameters.seed", "a router always sets it");
-  }
-  EngineRequest request;
-  request.prompt.assign(message.prompt_token_ids().begin(), message.prompt_token_ids().end());
-  const size_t room =
-      limits.context_tokens - std::min<size_t>(limits.context_tokens, request.prompt.size());
-  if (parameters.max_new_tokens) {
-    request.max_new_tokens = *parameters.max_new_tokens;
-  } else {
-    request.context_bounds = room < kDefaultMaxNewTokens;
-    request.max_new_tokens = static_cast<uint32_t>(std::min<size_t>(room, kDefaultMaxNewTokens));
-  }
-  request.min_new_tokens = parameters.min_new_tokens;
-  request.sampling = ToSampling(parameters);
-  request.stop_token_ids = parameters.stop_token_ids;
-  request.ignore_eos = parameters.ignore_eos;
-  request.arrival = now;
-  if (parameters.time_limit) {
-    request.time_limit_at = After(now, absl::ToChronoNanoseconds(*parameters.time_limit));
-  }
-  return request;
-}
-
 TokenStreamCall* TokenStreamCall::Start(grpc::CallbackServerContext* context,
                                         const SchedulerLimits& limits,
                                         StepLoop* loop) {
@@ -150,8 +78,8 @@ TokenStreamCall::TokenStreamCall(grpc::CallbackServerContext* context,
                                  const SchedulerLimits& limits,
                                  StepLoop* loop)
     : id_(next_request_id.fetch_add(1, std::memory_order_relaxed)),
-      arrival_(std::chrono::steady_clock::now()),
-      deadline_(CallDeadline(*context, arrival_)),
+      arrival_(SteadyNow()),
+      deadline_(DeadlineOf(*context, arrival_)),
       limits_(limits),
       loop_(loop) {}
 
@@ -164,26 +92,29 @@ void TokenStreamCall::OnReadDone(bool ok) {
   } else if (started()) {
     loop_->Cancel(id_);
   } else {
-    OnEnd(RequestEnd{.status = status,
-                     .times = {.arrival = arrival_},
-                     .ended = std::chrono::steady_clock::now()});
+    OnEnd(RequestEnd{.status = status, .times = {.arrival = arrival_}, .ended = SteadyNow()});
   }
 }
 
 absl::Status TokenStreamCall::Take(const phi::worker::v1::GenerateRequest& request) {
   if (request.has_start() && !started()) return Submit(request.start());
-  if (request.has_end_sample() && started() && request.end_sample().index() == 0) {
-    loop_->Cancel(id_);
+  if (request.has_end_sample() && started() && NoteEndAsked(request.end_sample().index())) {
+    loop_->EndSample(id_, request.end_sample().index());
     return absl::OkStatus();
   }
-  return MakeError(ErrorReason::kMalformedRequest, "a call has one start, then ends of samples");
+  return MakeError(ErrorReason::kMalformedRequest, "a call has one start, then one end a sample");
 }
 
 absl::Status TokenStreamCall::Submit(const phi::worker::v1::StartGeneration& start) {
   PHI_ASSIGN_OR_RETURN(EngineRequest request, ToEngineRequest(start, limits_, arrival_));
   request.id = id_;
   request.call_deadline = deadline_;
-  want_logprobs_ = start.parameters().has_logprobs();
+  want_logprobs_ = request.sampling.want_logprobs;
+  num_samples_ = request.num_samples;
+  {
+    const absl::MutexLock lock(&mutex_);
+    samples_.resize(num_samples_);
+  }
   PHI_RETURN_IF_ERROR(loop_->Submit(std::move(request), shared_from_this()));
   bool cancelled = false;
   {
@@ -195,39 +126,71 @@ absl::Status TokenStreamCall::Submit(const phi::worker::v1::StartGeneration& sta
   return absl::OkStatus();
 }
 
+bool TokenStreamCall::NoteEndAsked(uint32_t sample) {
+  const absl::MutexLock lock(&mutex_);
+  return sample < num_samples_ && !std::exchange(samples_[sample].end_asked, true);
+}
+
 bool TokenStreamCall::started() {
   const absl::MutexLock lock(&mutex_);
   return started_;
 }
 
-void TokenStreamCall::OnToken(uint32_t /*sample*/,
+void TokenStreamCall::OnToken(uint32_t sample,
                               shard::SampledToken token,
                               const RequestTimes& times) {
   {
-    absl::MutexLock lock(&mutex_);
-    if (times.latest_token == times.first_token) first_times_ = times;
-    pending_.push_back(std::move(token));
+    const absl::MutexLock lock(&mutex_);
+    if (!has_token_) first_times_ = times;
+    has_token_ = true;
+    samples_[sample].pending.push_back(std::move(token));
   }
   Advance();
 }
 
+// The request's end or another sample's token comes next, and sends it.
+void TokenStreamCall::OnSampleEnd(uint32_t sample, FinishReason reason) {
+  const absl::MutexLock lock(&mutex_);
+  samples_[sample].reason = reason;
+  ++num_ended_;
+}
+
 void TokenStreamCall::OnEnd(const RequestEnd& end) {
   {
-    absl::MutexLock lock(&mutex_);
+    const absl::MutexLock lock(&mutex_);
     end_ = end;
   }
   Advance();
 }
 
-void TokenStreamCall::FillMessage() {
+bool TokenStreamCall::HasToSend(const Sample& sample) const {
+  return !sample.pending.empty() || (sample.reason && MaySendReason());
+}
+
+TokenStreamCall::Sample* TokenStreamCall::NextToSend() {
+  for (size_t i = 0; i < samples_.size(); ++i) {
+    Sample& sample = samples_[(turn_ + i) % samples_.size()];
+    if (!HasToSend(sample)) continue;
+    turn_ = (turn_ + i + 1) % samples_.size();
+    return &sample;
+  }
+  return nullptr;
+}
+
+void TokenStreamCall::FillMessage(Sample& sample) {
   message_.Clear();
-  const size_t count = std::min(pending_.size(), kTokensPerMessage);
-  for (size_t i = 0; i < count; ++i) FillToken(pending_[i], want_logprobs_, message_.add_tokens());
-  pending_.erase(pending_.begin(), pending_.begin() + static_cast<int64_t>(count));
+  message_.set_index(static_cast<uint32_t>(&sample - samples_.data()));
+  const size_t count = std::min(sample.pending.size(), kTokensPerMessage);
+  for (size_t i = 0; i < count; ++i)
+    FillToken(sample.pending[i], want_logprobs_, message_.add_tokens());
+  sample.pending.erase(sample.pending.begin(),
+                       sample.pending.begin() + static_cast<int64_t>(count));
   if (first_times_) FillFirstTimes(*first_times_, message_.mutable_summary());
   first_times_.reset();
-  if (!end_ || !end_->status.ok() || !pending_.empty()) return;
-  message_.set_finish_reason(ToProto(end_->reason));
+  if (!sample.reason || !sample.pending.empty() || !MaySendReason()) return;
+  message_.set_finish_reason(ToProto(*sample.reason));
+  sample.reason.reset();
+  if (!end_) return;
   SetDuration(end_->ended - end_->times.first_token, message_.mutable_summary()->mutable_decode());
 }
 
@@ -236,13 +199,19 @@ void TokenStreamCall::Advance() {
   bool finish = false;
   absl::Status status;
   {
-    absl::MutexLock lock(&mutex_);
+    const absl::MutexLock lock(&mutex_);
     if (writing_ || finished_) return;
-    if (broken_) pending_.clear();
-    // An answer's end travels with its last tokens, so it is a message even without one.
-    write = !broken_ && (!pending_.empty() || (end_ && end_->status.ok()));
-    if (write) FillMessage();
-    finish = end_ && pending_.empty() && (!write || end_->status.ok());
+    if (broken_) {
+      for (Sample& sample : samples_) sample = {.pending = {}, .reason = {}, .end_asked = true};
+    }
+    if (Sample* sample = NextToSend(); sample != nullptr) {
+      FillMessage(*sample);
+      write = true;
+    }
+    const auto has_to_send = [this](const Sample& sample)
+                                 ABSL_NO_THREAD_SAFETY_ANALYSIS { return HasToSend(sample); };
+    finish = end_ && std::none_of(samples_.begin(), samples_.end(), has_to_send) &&
+             (!write || end_->status.ok());
     if (finish) status = end_->status;
     writing_ = write;
     finished_ = finish;
@@ -259,7 +228,7 @@ void TokenStreamCall::Advance() {
 
 void TokenStreamCall::OnWriteDone(bool ok) {
   {
-    absl::MutexLock lock(&mutex_);
+    const absl::MutexLock lock(&mutex_);
     writing_ = false;
     broken_ = broken_ || !ok;
   }

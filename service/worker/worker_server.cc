@@ -10,6 +10,7 @@
 #include "kernels/backend.h"
 #include "phi/worker/v1/worker.grpc.pb.h"
 #include "service/api/generation_parameters.h"
+#include "service/api/grpc_deadline.h"
 #include "service/worker/status_board.h"
 #include "service/worker/token_stream_call.h"
 
@@ -123,7 +124,7 @@ class WorkerServerImpl final : public WorkerServer {
     if (server_ == nullptr) return;
     SetNotReady();
     service_.Stop();
-    server_->Shutdown(std::chrono::system_clock::now() + grace);
+    server_->Shutdown(ToGrpcDeadline(SteadyNow() + grace));
     server_->Wait();
     server_.reset();
   }

@@ -148,3 +148,12 @@ def test_unformatted_code_and_careless_scripts_are_refused(tree):
     write(tree, "tools/go.sh", "#!/usr/bin/env bash\nrm -rf $1/*\n")
     code, output = lint(tree)
     assert code == 1 and "shellcheck     FAILED" in output
+
+
+@pytest.mark.parametrize("clock", ["absl::Now()", "std::chrono::system_clock::now()", "mutex_.AwaitWithTimeout(c, t)"])
+def test_row71_the_wall_clock_times_nothing(tree, clock):
+    write(tree, "service/router/late.cc", f"auto late = {clock};\n")
+    code, output = lint(tree)
+    assert code != 0 and "service/router/late.cc:1: " in output and "wall clock" in output
+    (tree / "service/router/late.cc").rename(tree / "tools/late.cc")
+    assert lint(tree)[0] == 0

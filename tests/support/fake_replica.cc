@@ -3,11 +3,16 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <map>
+#include <span>
 #include <thread>
+#include <unordered_map>
+#include <utility>
 
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "kernels/base/check.h"
+#include "service/api/steady_clock.h"
 
 namespace phi::tests {
 
@@ -15,34 +20,106 @@ using phi::worker::v1::GenerateRequest;
 using phi::worker::v1::GenerateResponse;
 using phi::worker::v1::ReplicaStatus;
 using phi::worker::v1::StartGeneration;
-using Stream = grpc::ServerReaderWriter<GenerateResponse, GenerateRequest>;
+using service::SteadyCondition;
+using service::SteadyNow;
+using service::SteadyTime;
 
-// The synchronous API: one thread a call is fine here, and scripts read from top to bottom.
-class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
+namespace {
+
+// Log-probabilities that a test can compute: minus the id over a thousand.
+void AddToken(const StartGeneration& request, uint32_t id, GenerateResponse& response) {
+  auto& token = *response.add_tokens();
+  token.set_token_id(id);
+  if (!request.parameters().has_logprobs()) return;
+  token.set_logprob(-static_cast<float>(id) / 1000);
+  for (uint32_t rank = 0; rank < request.parameters().logprobs(); ++rank) {
+    auto& candidate = *token.add_top();
+    candidate.set_token_id(rank);
+    candidate.set_logprob(-static_cast<float>(rank) / 1000);
+  }
+}
+
+void AddEnd(const FakeReplica::Script& script, GenerateResponse& response) {
+  response.set_finish_reason(script.finish);
+  response.mutable_summary()->mutable_queue()->set_nanos(1'000'000);
+  response.mutable_summary()->mutable_prefill()->set_nanos(2'000'000);
+  response.mutable_summary()->mutable_decode()->set_nanos(3'000'000);
+}
+
+}  // namespace
+
+// One Generate call: plays its script, a message at each Step. Owners: itself until gRPC is done
+// with it, and the timer's queue.
+class FakeReplica::Call final : public grpc::ServerBidiReactor<GenerateRequest, GenerateResponse>,
+                                public std::enable_shared_from_this<Call> {
+ public:
+  static Call* Start(Service* service) {
+    const auto call = std::make_shared<Call>(service);
+    call->self_ = call;
+    call->StartRead(&call->request_);
+    return call.get();
+  }
+  explicit Call(Service* service) : service_(service) {}
+
+  // What comes next: a message, or the end.
+  void Step() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The replica dies.
+  void Break() ABSL_LOCKS_EXCLUDED(mutex_) {
+    const absl::MutexLock lock(&mutex_);
+    End(grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone"));
+  }
+
+ private:
+  struct Sample {
+    std::span<const uint32_t> left;
+    bool ended = false;
+  };
+
+  void OnReadDone(bool ok) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnWriteDone(bool ok) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnCancel() override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnDone() override;
+  void TakeStart() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool NextMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void End(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!std::exchange(finished_, true)) Finish(status);
+  }
+
+  Service* const service_;
+  std::shared_ptr<Call> self_;
+  GenerateRequest request_;
+  GenerateResponse response_;
+  absl::Mutex mutex_;
+  StartGeneration start_ ABSL_GUARDED_BY(mutex_);
+  Script script_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Sample> samples_ ABSL_GUARDED_BY(mutex_);
+  size_t turn_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool started_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+// Generate by reactors, for there may be thousands; WatchStatus is a thread for each router.
+class FakeReplica::Service final : public phi::worker::v1::Worker::WithCallbackMethod_Generate<
+                                       phi::worker::v1::Worker::Service> {
  public:
   Service(ReplicaStatus status, ScriptFor script_for)
-      : script_for_(std::move(script_for)), status_(std::move(status)) {}
+      : script_for_(std::move(script_for)), status_(std::move(status)), timer_([this] { Run(); }) {}
+  ~Service() override { End(); }
 
-  grpc::Status Generate(grpc::ServerContext* context, Stream* stream) override {
-    GenerateRequest request;
-    if (!stream->Read(&request)) return grpc::Status(grpc::StatusCode::CANCELLED, "no start");
+  grpc::ServerBidiReactor<GenerateRequest, GenerateResponse>* Generate(
+      grpc::CallbackServerContext* context) override {
     {
       const absl::MutexLock lock(&mutex_);
-      requests_.push_back(request.start());
       last_deadline_ = context->deadline();
     }
-    ++num_active_;
-    const grpc::Status status = Play(*context, request.start(), *stream);
-    --num_active_;
-    if (context->IsCancelled()) ++num_cancelled_;
-    return status;
+    return Call::Start(this);
   }
 
   grpc::Status WatchStatus(grpc::ServerContext* context,
                            const phi::worker::v1::WatchStatusRequest* /*request*/,
                            grpc::ServerWriter<ReplicaStatus>* writer) override {
     uint64_t sent = 0;
-    absl::Time next_push = absl::InfinitePast();
+    SteadyTime next_push = SteadyTime::min();
     while (!context->IsCancelled()) {
       ReplicaStatus status;
       {
@@ -54,14 +131,35 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
         const bool news =
             mutex_.AwaitWithTimeout(absl::Condition(&changed), absl::Milliseconds(20));
         if (ending_) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone");
-        if (!news && absl::Now() < next_push) continue;
-        next_push = absl::Now() + absl::Milliseconds(300);
+        if (!news && SteadyNow() < next_push) continue;
+        next_push = SteadyNow() + std::chrono::milliseconds(300);
         sent = version_;
         status = status_;
       }
       if (!writer->Write(status)) break;
     }
     return grpc::Status::OK;
+  }
+
+  // From `call`, whose start came; its script.
+  Script OnStart(const std::shared_ptr<Call>& call, const StartGeneration& start) {
+    {
+      const absl::MutexLock lock(&mutex_);
+      requests_.push_back(start);
+      active_.emplace(call.get(), call);
+    }
+    return script_for_(start);
+  }
+  void OnSampleEnded() { ++num_samples_ended_; }
+  void OnCancel() { ++num_cancelled_; }
+  void OnDone(Call* call) {
+    const absl::MutexLock lock(&mutex_);
+    active_.erase(call);
+  }
+  void StepAfter(std::shared_ptr<Call> call, std::chrono::microseconds delay) {
+    const absl::MutexLock lock(&mutex_);
+    due_.emplace(SteadyNow() + delay, std::move(call));
+    changed_.NotifyAll();
   }
 
   void SetStatus(const ReplicaStatus& status) {
@@ -71,8 +169,15 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
   }
 
   void End() {
-    const absl::MutexLock lock(&mutex_);
-    ending_ = true;
+    std::vector<std::shared_ptr<Call>> calls;
+    {
+      const absl::MutexLock lock(&mutex_);
+      ending_ = true;
+      changed_.NotifyAll();
+      for (const auto& [unused, call] : active_) calls.push_back(call);
+    }
+    for (const auto& call : calls) call->Break();
+    if (timer_.joinable()) timer_.join();
   }
 
   std::vector<StartGeneration> requests() const {
@@ -83,76 +188,127 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::Service {
     const absl::MutexLock lock(&mutex_);
     return last_deadline_;
   }
+  int num_samples_ended() const { return num_samples_ended_; }
   int num_cancelled() const { return num_cancelled_; }
-  int num_active() const { return num_active_; }
+  int num_active() const {
+    const absl::MutexLock lock(&mutex_);
+    return static_cast<int>(active_.size());
+  }
 
  private:
-  // False when the call or the replica ended meanwhile.
-  bool Wait(const grpc::ServerContext& context, std::chrono::microseconds duration) {
-    const auto end = std::chrono::steady_clock::now() + duration;
+  void Run() {
     while (true) {
+      std::shared_ptr<Call> call;
       {
         const absl::MutexLock lock(&mutex_);
-        if (ending_) return false;
+        const SteadyTime next =
+            due_.empty() ? SteadyNow() + std::chrono::seconds(1) : due_.begin()->first;
+        changed_.WaitUntil(mutex_, next, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+          return ending_ || (!due_.empty() && due_.begin()->first < next);
+        });
+        if (ending_) return;
+        if (due_.empty() || due_.begin()->first > SteadyNow()) continue;
+        call = std::move(due_.begin()->second);
+        due_.erase(due_.begin());
       }
-      if (context.IsCancelled()) return false;
-      const auto left = end - std::chrono::steady_clock::now();
-      if (left <= std::chrono::nanoseconds(0)) return true;
-      std::this_thread::sleep_for(
-          std::min<std::chrono::nanoseconds>(left, std::chrono::milliseconds(5)));
+      call->Step();
     }
-  }
-
-  grpc::Status Play(const grpc::ServerContext& context,
-                    const StartGeneration& request,
-                    Stream& writer) {
-    const Script script = script_for_(request);
-    const grpc::Status gone(grpc::StatusCode::UNAVAILABLE, "gone");
-    if (!Wait(context, script.delay_before_first)) return gone;
-    const size_t num_tokens =
-        std::min<size_t>(script.tokens.size(), request.parameters().max_new_tokens());
-    const bool ends_well = script.status.ok() && !script.hang_at_end;
-    for (size_t begin = 0; begin < num_tokens; begin += script.tokens_per_message) {
-      const size_t end = std::min(num_tokens, begin + script.tokens_per_message);
-      GenerateResponse response;
-      for (size_t i = begin; i < end; ++i) AddToken(request, script.tokens[i], response);
-      if (end == num_tokens && ends_well) AddEnd(script, response);
-      if (!writer.Write(response) || !Wait(context, script.delay_per_message)) return gone;
-    }
-    if (script.hang_at_end) Wait(context, std::chrono::hours(1));
-    return script.status;
-  }
-
-  // Log-probabilities that a test can compute: minus the id over a thousand.
-  static void AddToken(const StartGeneration& request, uint32_t id, GenerateResponse& response) {
-    auto& token = *response.add_tokens();
-    token.set_token_id(id);
-    if (!request.parameters().has_logprobs()) return;
-    token.set_logprob(-static_cast<float>(id) / 1000);
-    for (uint32_t rank = 0; rank < request.parameters().logprobs(); ++rank) {
-      auto& candidate = *token.add_top();
-      candidate.set_token_id(rank);
-      candidate.set_logprob(-static_cast<float>(rank) / 1000);
-    }
-  }
-
-  static void AddEnd(const Script& script, GenerateResponse& response) {
-    response.set_finish_reason(script.finish);
-    response.mutable_summary()->mutable_queue()->set_nanos(1'000'000);
-    response.mutable_summary()->mutable_prefill()->set_nanos(2'000'000);
-    response.mutable_summary()->mutable_decode()->set_nanos(3'000'000);
   }
 
   const ScriptFor script_for_;
   mutable absl::Mutex mutex_;
+  SteadyCondition changed_;
   ReplicaStatus status_ ABSL_GUARDED_BY(mutex_);
   uint64_t version_ ABSL_GUARDED_BY(mutex_) = 1;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<StartGeneration> requests_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<Call*, std::shared_ptr<Call>> active_ ABSL_GUARDED_BY(mutex_);
+  std::multimap<SteadyTime, std::shared_ptr<Call>> due_ ABSL_GUARDED_BY(mutex_);
   std::chrono::system_clock::time_point last_deadline_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<int> num_samples_ended_ = 0;
   std::atomic<int> num_cancelled_ = 0;
-  std::atomic<int> num_active_ = 0;
+  std::thread timer_;
 };
+
+void FakeReplica::Call::OnReadDone(bool ok) {
+  const absl::MutexLock lock(&mutex_);
+  if (finished_) return;
+  if (!ok) {
+    if (!started_) End(grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "no start"));
+    return;
+  }
+  if (!started_) {
+    TakeStart();
+  } else if (request_.end_sample().index() < samples_.size()) {
+    samples_[request_.end_sample().index()].ended = true;
+    service_->OnSampleEnded();
+  }
+  StartRead(&request_);
+}
+
+void FakeReplica::Call::TakeStart() {
+  started_ = true;
+  start_ = request_.start();
+  script_ = service_->OnStart(shared_from_this(), start_);
+  samples_.resize(std::max(1U, start_.parameters().n()));
+  for (size_t i = 0; i < samples_.size(); ++i) {
+    const auto& tokens = i < script_.samples.size() ? script_.samples[i] : script_.tokens;
+    samples_[i].left = std::span(tokens).first(
+        std::min<size_t>(tokens.size(), start_.parameters().max_new_tokens()));
+  }
+  service_->StepAfter(shared_from_this(), script_.delay_before_first);
+}
+
+bool FakeReplica::Call::NextMessage() {
+  const auto has_more = [](const Sample& sample) { return !sample.ended && !sample.left.empty(); };
+  for (size_t i = 0; i < samples_.size(); ++i, turn_ = (turn_ + 1) % samples_.size()) {
+    Sample& sample = samples_[turn_];
+    if (!has_more(sample)) continue;
+    response_.Clear();
+    response_.set_index(static_cast<uint32_t>(turn_));
+    const size_t count = std::min(sample.left.size(), script_.tokens_per_message);
+    for (const uint32_t id : sample.left.first(count)) AddToken(start_, id, response_);
+    sample.left = sample.left.subspan(count);
+    if (sample.left.empty() && script_.status.ok() && !script_.hang_at_end)
+      AddEnd(script_, response_);
+    turn_ = (turn_ + 1) % samples_.size();
+    return true;
+  }
+  return false;
+}
+
+void FakeReplica::Call::Step() {
+  const absl::MutexLock lock(&mutex_);
+  if (finished_) return;
+  if (NextMessage()) {
+    StartWrite(&response_);
+  } else if (!script_.hang_at_end) {
+    End(script_.status);
+  }
+}
+
+void FakeReplica::Call::OnWriteDone(bool ok) {
+  std::chrono::microseconds delay{};
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (finished_) return;
+    if (!ok) return End(grpc::Status(grpc::StatusCode::CANCELLED, "nobody reads"));
+    delay = script_.delay_per_message;
+  }
+  if (delay.count() == 0) return Step();
+  service_->StepAfter(shared_from_this(), delay);
+}
+
+void FakeReplica::Call::OnCancel() {
+  const absl::MutexLock lock(&mutex_);
+  if (started_) service_->OnCancel();
+  End(grpc::Status(grpc::StatusCode::CANCELLED, "cancelled"));
+}
+
+void FakeReplica::Call::OnDone() {
+  const std::shared_ptr<Call> self = std::move(self_);
+  service_->OnDone(this);
+}
 
 ReplicaStatus FakeReplica::ReadyStatus(const std::string& fingerprint) {
   ReplicaStatus status;
@@ -184,7 +340,7 @@ FakeReplica::FakeReplica(ReplicaStatus status, ScriptFor script_for, int port)
 
 FakeReplica::~FakeReplica() {
   service_->End();
-  server_->Shutdown(std::chrono::system_clock::now());
+  server_->Shutdown(gpr_now(GPR_CLOCK_MONOTONIC));
   server_->Wait();
 }
 
@@ -192,6 +348,7 @@ int FakeReplica::port() const { return port_; }
 std::string FakeReplica::address() const { return "127.0.0.1:" + std::to_string(port_); }
 void FakeReplica::SetStatus(const ReplicaStatus& status) { service_->SetStatus(status); }
 std::vector<StartGeneration> FakeReplica::requests() const { return service_->requests(); }
+int FakeReplica::num_samples_ended() const { return service_->num_samples_ended(); }
 int FakeReplica::num_cancelled() const { return service_->num_cancelled(); }
 int FakeReplica::num_active() const { return service_->num_active(); }
 std::chrono::system_clock::time_point FakeReplica::last_deadline() const {

@@ -13,12 +13,15 @@
 namespace phi::tests {
 
 // A replica in this process that answers from a script: phi.worker.v1.Worker over real gRPC on a
-// port of its own, so that the router is tested without a model. Deterministic but for time.
+// port of its own, so that the router is tested without a model. Deterministic but for time. One
+// thread paces all calls, so that there may be thousands.
 class FakeReplica {
  public:
   // How one Generate call is answered.
   struct Script {
     std::vector<uint32_t> tokens;  // sent in order, at most max_new_tokens of them
+    // Of sample i, where n > 1; without an entry: `tokens`. Samples take turns, a message each.
+    std::vector<std::vector<uint32_t>> samples = {};
     size_t tokens_per_message = 1;
     std::chrono::microseconds delay_before_first{0};
     std::chrono::microseconds delay_per_message{0};
@@ -35,7 +38,8 @@ class FakeReplica {
 
   // `port`: 0 picks a free one; another is for coming back at the same place.
   FakeReplica(phi::worker::v1::ReplicaStatus status, ScriptFor script_for, int port = 0);
-  // Breaks off all calls and refuses connections from then on, as a killed process does.
+  // Breaks off all calls (UNAVAILABLE) and refuses connections from then on, as a killed process
+  // does.
   ~FakeReplica();
   FakeReplica(const FakeReplica&) = delete;
   FakeReplica& operator=(const FakeReplica&) = delete;
@@ -48,6 +52,8 @@ class FakeReplica {
 
   // All that arrived so far, in order.
   std::vector<phi::worker::v1::StartGeneration> requests() const;
+  // Samples that the router ended.
+  int num_samples_ended() const;
   // Calls that the router cancelled, and calls under way.
   int num_cancelled() const;
   int num_active() const;
@@ -55,6 +61,7 @@ class FakeReplica {
   std::chrono::system_clock::time_point last_deadline() const;
 
  private:
+  class Call;
   class Service;
   std::unique_ptr<Service> service_;
   std::unique_ptr<grpc::Server> server_;

@@ -38,6 +38,15 @@ LIBRARY_ROOMS = {"grpcpp/": "service/", "google/protobuf/": "service/", "spdlog/
 NOT_IN_HEADERS = ("prometheus/", "gloo/", "civetweb.h")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]')
+# The wall clock may be set while a service runs, so time-outs, ages and durations are the steady clock's. These files mean
+# the time of day (a certificate's end, a metric's Unix time, log lines) or translate what gRPC gives.
+WALL_CLOCK = re.compile(r"absl::Now\(|\bsystem_clock\b|\b(?:Await|Wait)With(?:Timeout|Deadline)\b")
+WALL_CLOCK_FILES = (
+    "service/access/tls_monitor.cc",
+    "service/api/grpc_deadline.cc",
+    "service/telemetry/logging.cc",
+    "service/worker/group/group_metrics.cc",
+)
 # Written in pieces, so that this file does not name them either.
 FORBIDDEN = {
     "a path of one machine": re.compile(r"(?<![\w.])/(?:wo" + r"rk|ro" + r"ot|ho" + r"me)/\w"),
@@ -123,6 +132,14 @@ def check_words(path, lines, findings):
             findings.error(path, number, "space at the line's end")
 
 
+def check_clocks(path, lines, findings):
+    if not path.startswith("service/") or path in WALL_CLOCK_FILES:
+        return
+    for number, line in enumerate(lines, 1):
+        if match := WALL_CLOCK.search(line):
+            findings.error(path, number, f"{match.group()} follows the wall clock, which may be set; see service/api/steady_clock.h")
+
+
 def check_folders(files, findings):
     counts = {}
     for path in files:
@@ -145,6 +162,7 @@ def main(root):
         lines = text.splitlines()
         if path.endswith(CPP):
             check_includes(path, lines, findings)
+            check_clocks(path, lines, findings)
         if not DATA.match(path):
             check_words(path, lines, findings)
             if path.endswith(CODE):

@@ -35,6 +35,18 @@ void AddParameter(CLI::App& command,
   command.add_option_function<T>("--" + name, setter, help);
 }
 
+void AddLogitBias(const std::string& entry, phi::v1::GenerationParameters& parameters) {
+  const size_t separator = entry.find('=');
+  uint32_t id = 0;
+  float bias = 0;
+  if (separator == std::string::npos ||
+      !CLI::detail::lexical_cast(entry.substr(0, separator), id) ||
+      !CLI::detail::lexical_cast(entry.substr(separator + 1), bias)) {
+    throw CLI::ValidationError("--logit-bias", "not ID=BIAS: " + entry);
+  }
+  (*parameters.mutable_logit_bias())[id] = bias;
+}
+
 void AddSamplingFlags(CLI::App& command, phi::v1::GenerationParameters& parameters) {
   auto* p = &parameters;
   AddParameter<uint32_t>(
@@ -73,7 +85,16 @@ void AddSamplingFlags(CLI::App& command, phi::v1::GenerationParameters& paramete
   AddParameter<float>(
       command, "presence-penalty", [p](float v) { p->set_presence_penalty(v); }, "0 is none");
   AddParameter<uint32_t>(
-      command, "n", [p](uint32_t v) { p->set_n(v); }, "Samples");
+      command, "n", [p](uint32_t v) { p->set_n(v); }, "Samples, shown one after the other");
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--logit-bias",
+          [p](const std::vector<std::string>& entries) {
+            for (const std::string& entry : entries) AddLogitBias(entry, *p);
+          },
+          "ID=BIAS: added to that token's logit; may be given several times")
+      ->expected(1)
+      ->take_all();
   AddParameter<uint32_t>(
       command,
       "logprobs",
@@ -136,32 +157,40 @@ double Seconds(const google::protobuf::Duration& duration) {
   return static_cast<double>(duration.seconds()) + 1e-9 * duration.nanos();
 }
 
-void PrintSummary(const phi::v1::GenerateStreamResponse& last) {
+std::string FinishName(const phi::v1::Finish& finish) {
+  return phi::v1::FinishReason_Name(finish.reason()).substr(sizeof("FINISH_REASON"));
+}
+
+void PrintSummary(const phi::v1::GenerateStreamResponse& last, uint32_t num_samples) {
   const auto& usage = last.summary().usage();
   const auto& timings = last.summary().timings();
-  const std::string reason =
-      phi::v1::FinishReason_Name(last.finish().reason()).substr(sizeof("FINISH_REASON"));
   const double decode = Seconds(timings.total()) - Seconds(timings.time_to_first_token());
   const bool colour = isatty(STDERR_FILENO) == 1;
+  const std::string of = num_samples > 1 ? "in " + std::to_string(num_samples) + " samples"
+                                         : FinishName(last.finish());
   std::fprintf(stderr,
                "%s%u prompt tokens, %u generated (%s); first token after %.1f ms, ",
                colour ? "\033[2m" : "",
                usage.prompt_tokens(),
                usage.generated_tokens(),
-               reason.c_str(),
+               of.c_str(),
                1e3 * Seconds(timings.time_to_first_token()));
+  if (usage.cached_prompt_tokens() > 0)
+    std::fprintf(stderr, "%u prompt tokens cached, ", usage.cached_prompt_tokens());
   if (usage.generated_tokens() > 1 && decode > 0) {
     std::fprintf(stderr, "then %.1f tokens/s, ", (usage.generated_tokens() - 1) / decode);
   }
   std::fprintf(stderr, "%.2f s in all%s\n", Seconds(timings.total()), colour ? "\033[0m" : "");
 }
 
-// Shows the answer as it grows. On a terminal the prompt stands before it, dimmed, because the
-// answer continues it.
+// Shows the answer as it grows; of several samples each in whole at the end, since they grow at
+// once. On a terminal the prompt stands before it, dimmed, because the answer continues it.
 class Printer {
  public:
-  Printer(const GenerateArgs& args)
-      : json_(args.json), tty_(!args.json && isatty(STDOUT_FILENO) == 1) {  // NOLINT
+  explicit Printer(const GenerateArgs& args)
+      : json_(args.json),
+        one_sample_(args.request.parameters().n() <= 1),
+        tty_(!args.json && isatty(STDOUT_FILENO) == 1) {
     if (tty_) std::printf("\033[2m%s\033[0m", args.request.text().c_str());
   }
 
@@ -172,22 +201,43 @@ class Printer {
       std::string line;
       (void)google::protobuf::util::MessageToJsonString(message, &line, options);
       std::printf("%s\n", line.c_str());
+    } else if (one_sample_) {
+      PrintText(message.text());
     } else {
-      std::fwrite(message.text().data(), 1, message.text().size(), stdout);
-      if (!message.text().empty()) at_line_start_ = message.text().back() == '\n';
+      Sample& sample = samples_[message.index()];
+      sample.text += message.text();
+      if (message.has_finish()) sample.finish = FinishName(message.finish());
     }
     std::fflush(stdout);
   }
 
   // So that the shell's prompt does not stick to the text.
-  void End() const {
-    if (tty_ && !at_line_start_) std::printf("\n");
+  void End() {
+    for (const auto& [index, sample] : samples_) {
+      if (!at_line_start_) std::printf("\n");
+      std::printf("--- sample %u (%s)\n", index, sample.finish.c_str());
+      at_line_start_ = true;
+      PrintText(sample.text);
+    }
+    if ((tty_ || !one_sample_) && !json_ && !at_line_start_) std::printf("\n");
     std::fflush(stdout);
   }
 
  private:
+  struct Sample {
+    std::string text;
+    std::string finish = "cut off";
+  };
+
+  void PrintText(const std::string& text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    if (!text.empty()) at_line_start_ = text.back() == '\n';
+  }
+
   const bool json_;
+  const bool one_sample_;
   const bool tty_;
+  std::map<uint32_t, Sample> samples_;
   bool at_line_start_ = false;
 };
 
@@ -209,7 +259,7 @@ int RunGenerate(GenerateArgs& args, const Connection& connection) {
   if (printer.has_value()) printer->End();
   const grpc::Status status = reader->Finish();
   if (!status.ok()) return ReportError(status, connection);
-  if (!args.json) PrintSummary(last);
+  if (!args.json) PrintSummary(last, args.request.parameters().n());
   return 0;
 }
 

@@ -12,6 +12,7 @@ ActiveCalls::~ActiveCalls() {
     const absl::MutexLock lock(&mutex_);
     ending_ = true;
   }
+  changed_.NotifyAll();
   sweeper_.join();
 }
 
@@ -27,6 +28,7 @@ void ActiveCalls::Remove(const Call* call) {
   const absl::MutexLock lock(&mutex_);
   calls_.erase(call);
   inflight_gauge_.Set(static_cast<double>(calls_.size()));
+  if (draining_ && calls_.empty()) changed_.NotifyAll();
 }
 
 void ActiveCalls::BeginDrain() {
@@ -41,7 +43,9 @@ bool ActiveCalls::draining() const {
 
 bool ActiveCalls::AwaitIdle(absl::Duration timeout) {
   const absl::MutexLock lock(&mutex_);
-  return mutex_.AwaitWithTimeout(absl::Condition(this, &ActiveCalls::IsIdle), timeout);
+  return changed_.WaitUntil(mutex_,
+                            After(SteadyNow(), timeout),
+                            [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return calls_.empty(); });
 }
 
 void ActiveCalls::AbortAll(const absl::Status& status) {
@@ -61,10 +65,11 @@ void ActiveCalls::Run() {
   while (true) {
     {
       const absl::MutexLock lock(&mutex_);
-      if (mutex_.AwaitWithTimeout(absl::Condition(&ending_), sweep_interval_)) return;
+      const auto ending = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return ending_; };
+      if (changed_.WaitUntil(mutex_, After(SteadyNow(), sweep_interval_), ending)) return;
     }
     // A call locks itself and then this registry; so this one must not be held here.
-    for (const auto& call : Calls()) call->Sweep(absl::Now());
+    for (const auto& call : Calls()) call->Sweep(SteadyNow());
   }
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "service/api/steady_clock.h"
 #include "service/telemetry/metric_page.h"
 
 namespace phi::service {
@@ -22,7 +23,7 @@ class ActiveCalls {
    public:
     virtual ~Call() = default;
     // Looked at regularly: ends itself if its reader has taken nothing for too long.
-    virtual void Sweep(absl::Time now) = 0;
+    virtual void Sweep(SteadyTime now) = 0;
     // Ends the call with `status` unless it has ended.
     virtual void Abort(const absl::Status& status) = 0;
   };
@@ -45,7 +46,6 @@ class ActiveCalls {
  private:
   void Run();
   std::vector<std::shared_ptr<Call>> Calls() const ABSL_LOCKS_EXCLUDED(mutex_);
-  bool IsIdle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return calls_.empty(); }
 
   const MetricPage::Series inflight_gauge_;
   const absl::Duration sweep_interval_;
@@ -53,6 +53,7 @@ class ActiveCalls {
   std::unordered_map<const Call*, std::weak_ptr<Call>> calls_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  SteadyCondition changed_;
   std::jthread sweeper_;
 };
 

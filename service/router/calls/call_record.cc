@@ -24,19 +24,19 @@ bool IsShedding(ErrorReason reason) {
 void CountCall(const CallRecord& record,
                const absl::Status& status,
                const MetricPage& metrics,
-               absl::Time now) {
+               SteadyTime now) {
   const auto reason = ReasonOf(status);
   const auto code = static_cast<size_t>(status.code());
   const LabelIndex reason_label =
       reason.has_value() ? LabelIndex(*reason) : LabelIndex(kReasonNone);
   metrics.Get(MetricId::kRouterRequestsTotal, {record.method, code, reason_label}).Add(1);
   metrics.Get(MetricId::kRouterRequestDurationSeconds, {record.method})
-      .Observe(absl::ToDoubleSeconds(now - record.arrival));
+      .Observe(Seconds(now - record.arrival));
   metrics.Get(MetricId::kRouterOverheadSeconds, {record.method})
-      .Observe(absl::ToDoubleSeconds(record.OwnTimeUntil(now)));
+      .Observe(Seconds(record.OwnTimeUntil(now)));
   if (record.first_token.has_value()) {
     metrics.Get(MetricId::kRouterTimeToFirstTokenSeconds, {record.method})
-        .Observe(absl::ToDoubleSeconds(*record.first_token - record.arrival));
+        .Observe(Seconds(*record.first_token - record.arrival));
   }
   if (reason.has_value() && IsShedding(*reason)) {
     metrics.Get(MetricId::kRouterShedTotal, {*reason}).Add(1);
@@ -55,16 +55,14 @@ std::string ReasonForLog(const CallRecord& record, const absl::Status& status) {
 }  // namespace
 
 void ReportCall(const CallRecord& record, const absl::Status& status, const MetricPage& metrics) {
-  const absl::Time now = std::max(absl::Now(), record.arrival);
+  const SteadyTime now = SteadyNow();
   CountCall(record, status, metrics, now);
   const std::string finish =
       record.finish == phi::v1::FINISH_REASON_UNSPECIFIED
           ? ""
           : phi::v1::FinishReason_Name(record.finish).substr(sizeof("FINISH_REASON"));
   const double first_token_ms =
-      record.first_token.has_value()
-          ? absl::ToDoubleMilliseconds(*record.first_token - record.arrival)
-          : 0;
+      record.first_token.has_value() ? 1e3 * Seconds(*record.first_token - record.arrival) : 0;
   LogInfo("call",
           {{"request_id", record.request_id},
            {"method", LabelValues<MethodLabel>()[static_cast<size_t>(record.method)]},
@@ -74,8 +72,8 @@ void ReportCall(const CallRecord& record, const absl::Status& status, const Metr
            {"prompt_tokens", record.prompt_tokens},
            {"generated_tokens", record.generated_tokens},
            {"first_token_ms", first_token_ms},
-           {"total_ms", absl::ToDoubleMilliseconds(now - record.arrival)},
-           {"router_ms", absl::ToDoubleMilliseconds(record.OwnTimeUntil(now))},
+           {"total_ms", 1e3 * Seconds(now - record.arrival)},
+           {"router_ms", 1e3 * Seconds(record.OwnTimeUntil(now))},
            {"replica", record.replica}});
 }
 

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "phi/v1/generation.pb.h"
+#include "service/api/steady_clock.h"
 #include "service/telemetry/metric_page.h"
 
 namespace phi::service {
@@ -15,18 +15,18 @@ namespace phi::service {
 struct CallRecord {
   MethodLabel method = MethodLabel::kOther;
   std::string request_id;
-  absl::Time arrival;
-  absl::Duration own_time;                  // the router's, waits excluded
-  std::optional<absl::Time> working_since;  // own time that is not in it yet
-  std::optional<absl::Time> first_token;
+  SteadyTime arrival;
+  SteadyDuration own_time{};                // the router's, waits excluded
+  std::optional<SteadyTime> working_since;  // own time that is not in it yet
+  std::optional<SteadyTime> first_token;
   uint32_t prompt_tokens = 0;
   uint32_t generated_tokens = 0;
   phi::v1::FinishReason finish = phi::v1::FINISH_REASON_UNSPECIFIED;
   std::string replica;  // the last one tried
   std::optional<SlowReaderLabel> slow_reader;
 
-  absl::Duration OwnTimeUntil(absl::Time now) const {
-    return own_time + (working_since.has_value() ? now - *working_since : absl::ZeroDuration());
+  SteadyDuration OwnTimeUntil(SteadyTime now) const {
+    return own_time + (working_since.has_value() ? now - *working_since : SteadyDuration::zero());
   }
 };
 

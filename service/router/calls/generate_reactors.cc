@@ -3,7 +3,9 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "service/api/grpc_deadline.h"
 #include "service/api/grpc_status.h"
 #include "service/router/calls/grpc_messages.h"
 #include "service/router/generate_call.h"
@@ -13,8 +15,9 @@ namespace {
 
 GenerateCall::Origin OriginOf(const grpc::CallbackServerContext& rpc, MethodLabel method) {
   return {.method = method,
-          .deadline = absl::FromChrono(rpc.deadline()),
-          .caller = PeerHost(rpc.peer())};
+          .deadline = DeadlineOf(rpc, SteadyNow()),
+          .caller = PeerHost(rpc.peer()),
+          .cache_salt = ""};
 }
 
 void AddTrailers(const AnswerSink::End& end, grpc::CallbackServerContext& rpc) {
@@ -24,16 +27,18 @@ void AddTrailers(const AnswerSink::End& end, grpc::CallbackServerContext& rpc) {
   }
 }
 
-phi::v1::GenerateResponse ToUnary(phi::v1::GenerateStreamResponse joined) {
+phi::v1::GenerateResponse ToUnary(const std::vector<phi::v1::GenerateStreamResponse>& answers) {
   phi::v1::GenerateResponse response;
-  *response.mutable_header() = std::move(*joined.mutable_header());
-  phi::v1::Completion& completion = *response.add_completions();
-  completion.set_index(joined.index());
-  completion.set_text(std::move(*joined.mutable_text()));
-  *completion.mutable_token_ids() = std::move(*joined.mutable_token_ids());
-  *completion.mutable_logprobs() = std::move(*joined.mutable_logprobs());
-  *completion.mutable_finish() = std::move(*joined.mutable_finish());
-  *response.mutable_summary() = std::move(*joined.mutable_summary());
+  *response.mutable_header() = answers.front().header();
+  for (const phi::v1::GenerateStreamResponse& answer : answers) {
+    phi::v1::Completion& completion = *response.add_completions();
+    completion.set_index(answer.index());
+    completion.set_text(answer.text());
+    *completion.mutable_token_ids() = answer.token_ids();
+    *completion.mutable_logprobs() = answer.logprobs();
+    *completion.mutable_finish() = answer.finish();
+  }
+  *response.mutable_summary() = answers.back().summary();
   return response;
 }
 
@@ -54,7 +59,7 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public AnswerSink {
   void Write(const phi::v1::GenerateStreamResponse& /*message*/) override {}
   void Finish(const End& end) override {
     AddTrailers(end, rpc_);
-    if (end.last != nullptr) response_ = SerializeMessage(ToUnary(*end.last));
+    if (!end.answers.empty()) response_ = SerializeMessage(ToUnary(end.answers));
     ServerUnaryReactor::Finish(ToGrpcStatus(end.status));
   }
 
@@ -88,11 +93,11 @@ class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, p
     AddTrailers(end, rpc_);
     // What a stalled reader has not taken would hold back the status as well.
     if (end.cut) rpc_.TryCancel();
-    if (end.last == nullptr) {
+    if (end.answers.empty()) {
       ServerWriteReactor::Finish(ToGrpcStatus(end.status));
       return;
     }
-    bytes_ = SerializeMessage(*end.last);
+    bytes_ = SerializeMessage(end.answers.back());
     StartWriteAndFinish(&bytes_, grpc::WriteOptions(), ToGrpcStatus(end.status));
   }
 

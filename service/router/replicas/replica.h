@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "absl/time/time.h"
 #include "phi/worker/v1/worker.grpc.pb.h"
+#include "service/api/steady_clock.h"
 #include "service/telemetry/metric_page.h"
 
 namespace phi::service {
@@ -30,8 +30,8 @@ struct Replica {
   ReplicaStateLabel state = ReplicaStateLabel::kConnecting;
   phi::worker::v1::ReplicaStatus status;  // the last one
   ReplicaWatch* watch = nullptr;          // the open stream, if any
-  absl::Time last_heard;                  // from that stream
-  absl::Time next_watch = absl::InfinitePast();
+  SteadyTime last_heard;                  // from that stream
+  SteadyTime next_watch = SteadyTime::min();
   int failures = 0;  // watches that ended without a status, in a row
   bool removed = false;
   size_t metric_slot = 0;

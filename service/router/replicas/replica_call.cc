@@ -3,18 +3,24 @@
 #include <utility>
 
 #include "service/api/error.h"
+#include "service/api/grpc_deadline.h"
 #include "service/api/grpc_status.h"
 
 namespace phi::service {
 
 ReplicaCall* ReplicaCall::Start(ReplicaLease lease,
                                 phi::worker::v1::StartGeneration start,
-                                absl::Time deadline,
+                                SteadyTime deadline,
                                 std::shared_ptr<Listener> listener) {
   auto* call = new ReplicaCall(std::move(lease), std::move(start), std::move(listener));
-  call->context_.set_deadline(absl::ToChronoTime(deadline));
+  call->context_.set_deadline(ToGrpcDeadline(deadline));
   call->lease_.stub().async()->Generate(&call->context_, call);
-  call->StartWriteLast(&call->request_, grpc::WriteOptions());
+  // One sample is never ended alone, so there is nothing to say but the start.
+  if (call->request_.start().parameters().n() > 1) {
+    call->StartWrite(&call->request_);
+  } else {
+    call->StartWriteLast(&call->request_, grpc::WriteOptions());
+  }
   call->StartRead(&call->response_);
   call->StartCall();
   return call;
@@ -36,6 +42,27 @@ void ReplicaCall::OnReadDone(bool ok) {
   }
   listener_->OnReplicaMessage(response_);
   StartRead(&response_);
+}
+
+void ReplicaCall::EndSample(uint32_t index) {
+  const absl::MutexLock lock(&mutex_);
+  if (writing_) {
+    samples_to_end_.push_back(index);
+    return;
+  }
+  writing_ = true;
+  request_.mutable_end_sample()->set_index(index);
+  StartWrite(&request_);
+}
+
+void ReplicaCall::OnWriteDone(bool ok) {
+  const absl::MutexLock lock(&mutex_);
+  writing_ = false;
+  if (!ok || samples_to_end_.empty()) return;
+  writing_ = true;
+  request_.mutable_end_sample()->set_index(samples_to_end_.front());
+  samples_to_end_.pop_front();
+  StartWrite(&request_);
 }
 
 void ReplicaCall::OnDone(const grpc::Status& status) {

@@ -3,11 +3,15 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/support/client_callback.h>
 
+#include <cstdint>
+#include <deque>
 #include <memory>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/time/time.h"
+#include "absl/synchronization/mutex.h"
 #include "phi/worker/v1/worker.grpc.pb.h"
+#include "service/api/steady_clock.h"
 #include "service/router/replicas/replica_pool.h"
 
 namespace phi::service {
@@ -31,11 +35,14 @@ class ReplicaCall : public grpc::ClientBidiReactor<phi::worker::v1::GenerateRequ
   // valid as long.
   static ReplicaCall* Start(ReplicaLease lease,
                             phi::worker::v1::StartGeneration start,
-                            absl::Time deadline,
+                            SteadyTime deadline,
                             std::shared_ptr<Listener> listener);
 
   // Any thread, any number of times; OnReplicaEnd still comes.
   void Cancel() { context_.TryCancel(); }
+
+  // Within OnReplicaMessage: that sample of several gets no more tokens; the others go on.
+  void EndSample(uint32_t index) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const ReplicaLease& lease() const { return lease_; }
 
@@ -44,11 +51,15 @@ class ReplicaCall : public grpc::ClientBidiReactor<phi::worker::v1::GenerateRequ
               phi::worker::v1::StartGeneration start,
               std::shared_ptr<Listener> listener);
   void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnDone(const grpc::Status& status) override;
 
   ReplicaLease lease_;
-  phi::worker::v1::GenerateRequest request_;
+  phi::worker::v1::GenerateRequest request_;  // gRPC's while it is written
   phi::worker::v1::GenerateResponse response_;
+  absl::Mutex mutex_;
+  bool writing_ ABSL_GUARDED_BY(mutex_) = true;  // the start, at first
+  std::deque<uint32_t> samples_to_end_ ABSL_GUARDED_BY(mutex_);
   grpc::ClientContext context_;
   std::shared_ptr<Listener> listener_;  // shared with the server's side of the same call
   bool from_old_epoch_ = false;

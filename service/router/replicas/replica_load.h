@@ -8,7 +8,7 @@ namespace phi::service {
 // old, and what this router has sent it.
 struct ReplicaLoad {
   bool ready = false;               // connected, of the same model, not draining
-  uint64_t outstanding_tokens = 0;  // prompt + max_new_tokens of this router's calls there
+  uint64_t outstanding_tokens = 0;  // RequestCost::total of this router's calls there
   uint32_t queued_requests = 0;
   uint32_t max_queued_requests = 0;
   uint32_t queued_tokens = 0;
@@ -21,9 +21,10 @@ struct ReplicaLoad {
 
 struct RequestCost {
   uint32_t prompt_tokens = 0;
-  uint32_t max_new_tokens = 0;
+  uint32_t max_new_tokens = 0;  // of each sample
+  uint32_t num_samples = 1;     // share the prompt
 
-  uint64_t total() const { return uint64_t{prompt_tokens} + max_new_tokens; }
+  uint64_t total() const { return prompt_tokens + uint64_t{num_samples} * max_new_tokens; }
 };
 
 }  // namespace phi::service

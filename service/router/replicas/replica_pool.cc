@@ -86,6 +86,7 @@ ReplicaPool::~ReplicaPool() {
     const absl::MutexLock lock(&mutex_);
     ending_ = true;
   }
+  changed_.NotifyAll();
   maintenance_.join();
   {
     const absl::MutexLock lock(&mutex_);
@@ -107,18 +108,18 @@ void ReplicaPool::RemoveUser() {
 }
 
 void ReplicaPool::Maintain() {
-  absl::Time next_resolve = absl::InfinitePast();
+  SteadyTime next_resolve = SteadyTime::min();
   while (true) {
-    if (!options_.replicas.names.empty() && absl::Now() >= next_resolve) {
+    if (!options_.replicas.names.empty() && SteadyNow() >= next_resolve) {
       Resolve();
-      next_resolve = absl::Now() + options_.resolve_interval;
+      next_resolve = After(SteadyNow(), options_.resolve_interval);
     }
     PublishReadiness();
     const absl::MutexLock lock(&mutex_);
-    StartDueWatches(absl::Now());
+    StartDueWatches(SteadyNow());
     wake_ = false;
-    const auto woken = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ending_ || wake_; };
-    mutex_.AwaitWithTimeout(absl::Condition(&woken), kMaintenanceInterval);
+    const auto woken = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return ending_ || wake_; };
+    changed_.WaitUntil(mutex_, After(SteadyNow(), kMaintenanceInterval), woken);
     if (ending_) return;
   }
 }
@@ -184,10 +185,10 @@ void ReplicaPool::RemoveReplica(size_t index) {
   replicas_.erase(replicas_.begin() + static_cast<std::ptrdiff_t>(index));
 }
 
-void ReplicaPool::StartDueWatches(absl::Time now) {
+void ReplicaPool::StartDueWatches(SteadyTime now) {
   for (const auto& replica : replicas_) {
     if (replica->watch != nullptr) {
-      if (now - replica->last_heard <= options_.silence_limit) continue;
+      if (now <= After(replica->last_heard, options_.silence_limit)) continue;
       SetState(*replica, ReplicaStateLabel::kLost);
       replica->watch->Cancel();
     } else if (now >= replica->next_watch) {
@@ -202,7 +203,7 @@ void ReplicaPool::OnWatchStatus(Replica& replica, const phi::worker::v1::Replica
   {
     const absl::MutexLock lock(&mutex_);
     if (replica.removed) return;
-    replica.last_heard = absl::Now();
+    replica.last_heard = SteadyNow();
     replica.failures = 0;
     if (status.epoch() != replica.status.epoch()) ++replica.incarnation;
     replica.status = status;
@@ -233,8 +234,9 @@ void ReplicaPool::OnWatchEnd(Replica& replica) {
       backoff *= absl::Uniform(random_, 0.5, 1.0);
     } else {
       wake_ = true;
+      changed_.NotifyAll();
     }
-    replica.next_watch = absl::Now() + backoff;
+    replica.next_watch = After(SteadyNow(), backoff);
   }
   PublishReadiness();
 }

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "phi/v1/generation.pb.h"
 #include "phi/worker/v1/worker.grpc.pb.h"
+#include "service/api/steady_clock.h"
 #include "service/router/replicas/replica_list.h"
 #include "service/router/replicas/replica_load.h"
 #include "service/telemetry/metric_page.h"
@@ -101,7 +102,7 @@ class ReplicaPool {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AddReplica(const std::string& address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RemoveReplica(size_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void StartDueWatches(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StartDueWatches(SteadyTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnWatchStatus(Replica& replica, const phi::worker::v1::ReplicaStatus& status)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void OnWatchEnd(Replica& replica) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -121,6 +122,7 @@ class ReplicaPool {
   size_t rotation_ ABSL_GUARDED_BY(mutex_) = 0;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   bool wake_ ABSL_GUARDED_BY(mutex_) = false;  // a watch ended: look at once
+  SteadyCondition changed_;                    // ending_, wake_
   absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
   absl::Mutex users_mutex_;
   size_t num_users_ ABSL_GUARDED_BY(users_mutex_) = 0;

@@ -17,8 +17,10 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using Message = phi::v1::GenerationParameters;
 
-constexpr ModelLimits kModel{
-    .context_tokens = 2048, .vocabulary_tokens = 50295, .max_time_limit_seconds = 600};
+constexpr ModelLimits kModel{.context_tokens = 2048,
+                             .vocabulary_tokens = 50295,
+                             .eos_token_id = 50256,
+                             .max_time_limit_seconds = 600};
 
 const FieldDescriptor& FieldOf(const FieldLimitRow& row) {
   return *Message::descriptor()->FindFieldByName(std::string(row.field.substr(11)));
@@ -81,12 +83,6 @@ Refusal Check(const Message& message) {
   return {std::string(ErrorReasonInfo(details->reason).name), details->field};
 }
 
-// A value within the table's range is either accepted or named as not supported yet; it is never
-// out of range.
-bool IsInRange(const Refusal& refusal, const FieldLimitRow& row) {
-  return refusal == Refusal{} || refusal == Refusal{"UNSUPPORTED_FIELD", std::string(row.field)};
-}
-
 class EachLimit : public ::testing::TestWithParam<size_t> {
  protected:
   const FieldLimitRow row_ = FieldLimits(kModel)[GetParam()];
@@ -100,21 +96,17 @@ class EachLimit : public ::testing::TestWithParam<size_t> {
 };
 
 TEST_P(EachLimit, BothSidesOfMax) {
-  if (row_.field == "parameters.min_new_tokens") {
-    EXPECT_EQ(Check(WithValue(row_, row_.max)), Refusal{});
-  } else {
-    EXPECT_TRUE(IsInRange(Check(WithValue(row_, row_.max)), row_)) << field_;
-  }
+  EXPECT_EQ(Check(WithValue(row_, row_.max)), Refusal{});
   EXPECT_EQ(Check(WithValue(row_, Above(row_, row_.max))), (Refusal{Reason(), field_}));
 }
 
 TEST_P(EachLimit, BothSidesOfMin) {
   if (row_.min_exclusive) {
     EXPECT_EQ(Check(WithValue(row_, row_.min)), (Refusal{Reason(), field_}));
-    EXPECT_TRUE(IsInRange(Check(WithValue(row_, Above(row_, row_.min))), row_));
+    EXPECT_EQ(Check(WithValue(row_, Above(row_, row_.min))), Refusal{});
     return;
   }
-  EXPECT_TRUE(IsInRange(Check(WithValue(row_, row_.min)), row_));
+  EXPECT_EQ(Check(WithValue(row_, row_.min)), Refusal{});
   const bool is_unsigned = FieldOf(row_).cpp_type() == FieldDescriptor::CPPTYPE_UINT32;
   if (is_unsigned && row_.min == 0) return;  // nothing below
   const std::string reason = row_.field == "parameters.stop" ? "EMPTY_STOP" : Reason();
@@ -143,7 +135,7 @@ TEST_P(EachLimit, BothSidesOfMaxItems) {
     }
     return message;
   };
-  EXPECT_TRUE(IsInRange(Check(with_items(row_.max_items)), row_));
+  EXPECT_EQ(Check(with_items(row_.max_items)), Refusal{});
   const std::string reason = FieldOf(row_).is_map() ? "FIELD_OUT_OF_RANGE" : "TOO_MANY_STOPS";
   EXPECT_EQ(Check(with_items(row_.max_items + 1)), (Refusal{reason, field_}));
 }
@@ -167,29 +159,35 @@ TEST(GenerationParametersTest, TheTableHoldsEveryFieldWithARange) {
   }
 }
 
-TEST(GenerationParametersTest, WhatIsNotThereYetIsRefusedByName) {
-  const std::vector<std::pair<std::string, std::function<void(Message&)>>> cases = {
-      {"repetition_penalty", [](Message& m) { m.set_repetition_penalty(1.1F); }},
-      {"frequency_penalty", [](Message& m) { m.set_frequency_penalty(0.5F); }},
-      {"presence_penalty", [](Message& m) { m.set_presence_penalty(-0.5F); }},
-      {"logit_bias", [](Message& m) { (*m.mutable_logit_bias())[5] = 1; }},
-      {"n", [](Message& m) { m.set_n(2); }},
-  };
-  for (const auto& [field, set] : cases) {
-    Message message;
-    set(message);
-    EXPECT_EQ(Check(message), (Refusal{"UNSUPPORTED_FIELD", "parameters." + field}));
-  }
+TEST(GenerationParametersTest, DefaultsAreAccepted) {
+  EXPECT_EQ(Check(DefaultParameters()), Refusal{});
 }
 
-TEST(GenerationParametersTest, AskingForNothingIsAccepted) {
+TEST(GenerationParametersTest, Row53BiasOutOfTheVocabulary) {
   Message message;
-  message.set_repetition_penalty(1);
-  message.set_frequency_penalty(0);
-  message.set_presence_penalty(0);
-  message.set_n(1);
+  (*message.mutable_logit_bias())[50294] = -100;
   EXPECT_EQ(Check(message), Refusal{});
-  EXPECT_EQ(Check(DefaultParameters()), Refusal{});
+  (*message.mutable_logit_bias())[50295] = 0;
+  EXPECT_EQ(Check(message), (Refusal{"TOKEN_ID_OUT_OF_RANGE", "parameters.logit_bias"}));
+}
+
+// A bias is finite and filters keep a token, so nothing but this bans every one.
+TEST(GenerationParametersTest, Row53OnlyAMaskedLoneEosBansEveryToken) {
+  Message message;
+  message.set_min_new_tokens(1);
+  const auto reason = [&](const ModelLimits& limits) {
+    const auto result = ParseGenerationParameters(message, limits);
+    return result.ok()
+               ? ""
+               : std::string(ErrorReasonInfo(GetErrorDetails(result.status())->reason).name);
+  };
+  EXPECT_EQ(reason({.context_tokens = 9, .vocabulary_tokens = 1, .eos_token_id = 0}),
+            "ALL_TOKENS_BANNED");
+  EXPECT_EQ(reason({.context_tokens = 9, .vocabulary_tokens = 1, .eos_token_id = std::nullopt}),
+            "");
+  EXPECT_EQ(reason({.context_tokens = 9, .vocabulary_tokens = 2, .eos_token_id = 0}), "");
+  message.set_min_new_tokens(0);
+  EXPECT_EQ(reason({.context_tokens = 9, .vocabulary_tokens = 1, .eos_token_id = 0}), "");
 }
 
 TEST(GenerationParametersTest, UnknownFieldsAndValuesAreRefused) {
@@ -258,6 +256,12 @@ TEST(GenerationParametersTest, ValuesAreTakenOver) {
   message.set_top_k(3);
   message.set_top_p(0.25F);
   message.set_min_p(0.125F);
+  message.set_repetition_penalty(1.5F);
+  message.set_frequency_penalty(-0.5F);
+  message.set_presence_penalty(2);
+  (*message.mutable_logit_bias())[9] = -1;
+  (*message.mutable_logit_bias())[2] = 100;
+  message.set_n(16);
   message.set_include_stop(true);
   message.set_ignore_eos(true);
   message.set_truncate_prompt(9);
@@ -271,6 +275,11 @@ TEST(GenerationParametersTest, ValuesAreTakenOver) {
   EXPECT_EQ(result->top_k, 3U);
   EXPECT_EQ(result->top_p, 0.25F);
   EXPECT_EQ(result->min_p, 0.125F);
+  EXPECT_EQ(result->repetition_penalty, 1.5F);
+  EXPECT_EQ(result->frequency_penalty, -0.5F);
+  EXPECT_EQ(result->presence_penalty, 2.0F);
+  EXPECT_EQ(result->logit_bias, (std::vector<TokenBias>{{2, 100}, {9, -1}}));
+  EXPECT_EQ(result->n, 16U);
   EXPECT_TRUE(result->include_stop);
   EXPECT_TRUE(result->ignore_eos);
   EXPECT_EQ(result->truncate_prompt, 9U);

@@ -99,6 +99,27 @@ TEST(CheckRequestTest, UnaryAnswersAreBounded) {
   EXPECT_EQ(CheckStream(request), Refusal{});
 }
 
+// 16 * 256 * 8 = 32768, the default length and no log-probabilities counting as themselves.
+TEST(CheckRequestTest, Row56UnaryAnswersOfSeveralSamplesAreBounded) {
+  auto request = TextRequest();
+  request.mutable_parameters()->set_n(16);
+  const auto refused = Refusal{"RESPONSE_TOO_LARGE", "parameters.max_new_tokens"};
+  const auto unary = [&] {
+    return RefusalOf(CheckRequest(request, /*unary=*/true, kLimits).status());
+  };
+  EXPECT_EQ(unary(), Refusal{});
+  request.mutable_parameters()->set_logprobs(7);
+  EXPECT_EQ(unary(), Refusal{});
+  request.mutable_parameters()->set_logprobs(8);
+  EXPECT_EQ(unary(), refused);
+  request.mutable_parameters()->clear_logprobs();
+  request.mutable_parameters()->set_max_new_tokens(2048);
+  EXPECT_EQ(unary(), Refusal{});
+  request.mutable_parameters()->set_logprobs(1);
+  EXPECT_EQ(unary(), refused);
+  EXPECT_EQ(CheckStream(request), Refusal{});
+}
+
 TEST(FitContextTest, DefaultIsWhatTheContextLeaves) {
   const auto plenty = FitContext(100, "text", {}, 2048);
   ASSERT_TRUE(plenty.ok());

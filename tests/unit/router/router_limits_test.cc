@@ -81,7 +81,7 @@ TEST_F(RouterLimits, RefusalsNameReasonAndField) {
           {"INVALID_REQUEST_ID request_id", [](auto& r) { r.set_request_id("a\nb"); }},
           {"FIELD_OUT_OF_RANGE parameters.temperature",
            [](auto& r) { r.mutable_parameters()->set_temperature(2.5F); }},
-          {"UNSUPPORTED_FIELD parameters.n", [](auto& r) { r.mutable_parameters()->set_n(2); }},
+          {"FIELD_OUT_OF_RANGE parameters.n", [](auto& r) { r.mutable_parameters()->set_n(17); }},
           {"CONTEXT_EXCEEDED parameters.max_new_tokens",
            [](auto& r) { r.mutable_parameters()->set_max_new_tokens(512); }},
           {"PROMPT_TOO_LONG text",
