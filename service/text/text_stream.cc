@@ -77,7 +77,7 @@ void TextStream::NoteTokenEnds(size_t decoded_before, bool has_new_token) {
 std::optional<TextStream::Hit> TextStream::FindStop(std::string_view decoded) {
   for (const char byte : decoded) {
     auto hit = MatchByte(byte);
-    if (hit && generated_tokens_ >= rules_.min_new_tokens) return hit;
+    if (hit && generated_tokens_ > rules_.min_new_tokens) return hit;
   }
   return std::nullopt;
 }

@@ -21,7 +21,7 @@ struct StopRules {
   std::vector<std::string> strings = {};  // none empty, all valid UTF-8
   std::vector<StopCondition> conditions = {};
   bool include_stop = false;    // keep the matched stop in the text
-  uint32_t min_new_tokens = 0;  // stops that an earlier token completes are ignored
+  uint32_t min_new_tokens = 0;  // stops that one of the first so many tokens completes are ignored
 };
 
 // What one more token adds to the text that a caller may see.

@@ -10,6 +10,7 @@ CALLS = rows_calls.CALLS
 
 # Reasons that no request alone brings about, and the test that shows each.
 REASONS_ELSEWHERE = {
+    "ALL_TOKENS_BANNED": "tests/unit/api/generation_parameters_test.cc::Row53OnlyAMaskedLoneEosBansEveryToken",
     "QUEUE_FULL": "tests/unit/worker/worker_server_test.cc::FullQueueIsRefusedWithRetryInfo",
     "TOKEN_BUDGET": "tests/unit/worker/scheduler_test.cc::QueueIsBoundedInRequestsAndTokens",
     "KV_CAPACITY": "tests/unit/worker/scheduler_test.cc::RefusesWhatIsWrongOrCanNeverRun",
@@ -24,11 +25,12 @@ REASONS_ELSEWHERE = {
 # Reasons that nothing in this version of the API brings about: kept for what later versions add.
 RESERVED_REASONS = {
     "FIELDS_CONFLICT": "no two fields exclude each other: the prompt is a oneof, which keeps the last",
-    "ALL_TOKENS_BANNED": "a bias of -100 is finite, and only one token is ever masked",
 }
 
 # Sentences that a request cannot show, and the test that does.
 SENTENCES_ELSEWHERE = {
+    "With `n` above 1 the samples' messages come in any order": "tests/unit/router/router_samples_test.cc::EachHasItsTextAndFinishAndTheCallOneHeaderAndSummary",
+    "`ALL_TOKENS_BANNED` is left to a model whose only token": "tests/unit/api/generation_parameters_test.cc::Row53OnlyAMaskedLoneEosBansEveryToken",
     "in [proto/phi/v1/generation.proto]": "tests/e2e/test_api_descriptor.py",
     "Fields are never removed, renumbered or retyped": "tests/e2e/test_api_descriptor.py",
     "Numbers are kept in `GenerationParameters`": "tests/e2e/test_api_descriptor.py",

@@ -55,7 +55,7 @@ size_t TokensUntil(const Ids& ids, const std::string& text, size_t end) {
 }
 
 // docs/api.md, word by word: the earliest match ends the text, before it or after it; the token
-// that completes it counts; matches before min_new_tokens do not.
+// that completes it counts; matches that the first min_new_tokens complete do not.
 Answer Reference(const Ids& ids, const GenerationParameters& parameters) {
   const std::string text = *TestTokenizer().Decode(ids);
   Answer best{.text = text, .generated_tokens = ids.size(), .stop = ""};
@@ -68,7 +68,7 @@ Answer Reference(const Ids& ids, const GenerationParameters& parameters) {
       const bool earlier = end < best_end || (end == best_end && begin < best_begin);
       if (!earlier) continue;
       const size_t tokens = TokensUntil(ids, text, end);
-      if (tokens < parameters.min_new_tokens) continue;
+      if (tokens <= parameters.min_new_tokens) continue;
       best_end = end;
       best_begin = begin;
       best = {.text = text.substr(0, parameters.include_stop ? end : begin),

@@ -120,7 +120,7 @@ class Reference {
     final_size_ = text_.size();
     generated_tokens_ = decoded_sizes_.size();
     for (size_t end = 1; end <= text_.size(); ++end) {
-      if (TokensToDecode(end) < rules_.min_new_tokens) continue;
+      if (TokensToDecode(end) <= rules_.min_new_tokens) continue;
       const std::string* longest = nullptr;
       for (const std::string& stop : rules_.strings) {
         const bool matches = std::string_view(text_).substr(0, end).ends_with(stop);
@@ -249,8 +249,8 @@ TEST(TextStream, StopMayLieWithinOneTokenOrOverMany) {
 TEST(TextStream, IgnoresStopsBeforeMinNewTokens) {
   const Ids ids = ByteIds("a.b.c.d");
   EXPECT_EQ(Stream(ids, {.strings = {"."}}).text, "a");
-  EXPECT_EQ(Stream(ids, {.strings = {"."}, .min_new_tokens = 2}).text, "a");
-  EXPECT_EQ(Stream(ids, {.strings = {"."}, .min_new_tokens = 3}).text, "a.b");
+  EXPECT_EQ(Stream(ids, {.strings = {"."}, .min_new_tokens = 1}).text, "a");
+  EXPECT_EQ(Stream(ids, {.strings = {"."}, .min_new_tokens = 2}).text, "a.b");
   EXPECT_EQ(Stream(ids, {.strings = {"."}, .min_new_tokens = 7}).text, "a.b.c.d");
 }
 
