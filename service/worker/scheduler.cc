@@ -140,8 +140,6 @@ absl::StatusOr<std::vector<RequestEvent>> Scheduler::Commit(const StepWork& work
                                                             const shard::StepResult& result,
                                                             SteadyTime now) {
   PHI_RETURN_IF_ERROR(CheckResult(work, result));
-  pool_.Release(copied_blocks_);
-  copied_blocks_.clear();
   Events events;
   std::span<const shard::SampledToken> draws = result.tokens;
   for (size_t i = 0; i < planned_.size(); ++i) {

@@ -167,10 +167,9 @@ class Scheduler {
   std::map<uint64_t, ActiveRequest> requests_;  // by id, until their end
   WaitingQueue queue_;
   SequenceList running_;
-  SequenceList preempted_;               // they wait before the queue, without blocks
-  std::vector<Sequence*> planned_;       // of the step under way
-  std::vector<uint32_t> copied_blocks_;  // its copies' sources: held, so that nobody writes there
-  SequenceList forked_;                  // in Commit: not seated yet
+  SequenceList preempted_;          // they wait before the queue, without blocks
+  std::vector<Sequence*> planned_;  // of the step under way
+  SequenceList forked_;             // in Commit: not seated yet
   uint64_t next_admission_ = 1;
   uint32_t waiting_tokens_ = 0;
   SchedulerCounts counts_;

@@ -73,8 +73,11 @@ bool Scheduler::TakeNextBlock(Sequence& sequence, StepWork& work) {
       if (index == blocks.size()) {
         blocks.push_back(*block);
       } else {
-        work.plan.block_copies.push_back({.from = blocks[index], .to = *block});
-        copied_blocks_.push_back(std::exchange(blocks[index], *block));
+        // Its siblings share the source, are planned after it, and the last one keeps it: nobody
+        // else is given it in this step.
+        const uint32_t shared = std::exchange(blocks[index], *block);
+        work.plan.block_copies.push_back({.from = shared, .to = *block});
+        pool_.Release({&shared, 1});
       }
       return true;
     }

@@ -84,8 +84,6 @@ std::vector<RequestEvent> Scheduler::FailWaiting(const absl::Status& status, Ste
 }
 
 std::vector<RequestEvent> Scheduler::FailAll(const absl::Status& status, SteadyTime now) {
-  pool_.Release(copied_blocks_);
-  copied_blocks_.clear();
   Events events;
   while (!requests_.empty())
     events.push_back(End(requests_.begin()->second, status, FinishReason::kEos, now));
