@@ -4,8 +4,13 @@
 
 namespace phi::shard {
 
-size_t LogitsGatherer::Bytes(const ModelConfig& config, uint32_t max_rows, int rank) {
-  return rank == 0 ? size_t{max_rows} * static_cast<size_t>(config.vocab_size) * sizeof(float) : 0;
+size_t LogitsGatherer::Bytes(const ModelConfig& config,
+                             uint32_t max_rows,
+                             int rank,
+                             int world_size) {
+  return rank == 0 && world_size > 1
+             ? size_t{max_rows} * static_cast<size_t>(config.vocab_size) * sizeof(float)
+             : 0;
 }
 
 absl::StatusOr<LogitsGatherer> LogitsGatherer::Create(const ModelConfig& config,
@@ -19,25 +24,27 @@ absl::StatusOr<LogitsGatherer> LogitsGatherer::Create(const ModelConfig& config,
     gatherer.vocab_rows_.push_back(partition.vocab_rows);
   }
   gatherer.counts_.resize(gatherer.vocab_rows_.size());
-  PHI_ASSIGN_OR_RETURN(gatherer.received_,
-                       backend.Allocate(Bytes(config, max_rows, communicator.rank())));
+  PHI_ASSIGN_OR_RETURN(
+      gatherer.received_,
+      backend.Allocate(Bytes(config, max_rows, communicator.rank(), communicator.world_size())));
   if (communicator.rank() == 0) gatherer.row_.resize(static_cast<size_t>(config.vocab_size));
   return gatherer;
 }
 
-absl::Status LogitsGatherer::Gather(const float* local_logits, size_t num_rows) {
+absl::Status LogitsGatherer::Gather(float* local_logits, size_t num_rows) {
   for (size_t rank = 0; rank < counts_.size(); ++rank) {
     counts_[rank] = num_rows * static_cast<size_t>(vocab_rows_[rank].size());
   }
   const std::span<const float> send(local_logits,
                                     counts_[static_cast<size_t>(communicator_->rank())]);
-  const std::span<float> receive(reinterpret_cast<float*>(received_->data()),
-                                 num_rows * row_.size());
-  return communicator_->GatherToRoot(send, counts_, receive);
+  gathered_ =
+      communicator_->world_size() == 1 ? local_logits : reinterpret_cast<float*>(received_->data());
+  return communicator_->GatherToRoot(
+      send, counts_, std::span<float>(gathered_, num_rows * row_.size()));
 }
 
 absl::StatusOr<std::span<float>> LogitsGatherer::Row(size_t row) {
-  const auto* from = reinterpret_cast<const float*>(received_->data());
+  const float* from = gathered_;
   for (size_t rank = 0; rank < counts_.size(); ++rank) {
     const auto begin = static_cast<size_t>(vocab_rows_[rank].begin);
     const auto size = static_cast<size_t>(vocab_rows_[rank].size());

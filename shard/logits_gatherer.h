@@ -18,15 +18,17 @@ namespace phi::shard {
 // Brings the ranks' vocabulary slices of a step's logits together on rank 0.
 class LogitsGatherer {
  public:
-  // `backend` and `communicator` outlive it. Takes Bytes() of the backend.
+  // `backend` and `communicator` outlive it. Takes Bytes() of the backend: none where one rank has
+  // all there is.
   static absl::StatusOr<LogitsGatherer> Create(const ModelConfig& config,
                                                uint32_t max_rows,
                                                kernels::Backend& backend,
                                                Communicator& communicator);
-  static size_t Bytes(const ModelConfig& config, uint32_t max_rows, int rank);
+  static size_t Bytes(const ModelConfig& config, uint32_t max_rows, int rank, int world_size);
 
-  // One GatherToRoot. local_logits [num_rows, local vocab_rows] on the device.
-  absl::Status Gather(const float* local_logits, size_t num_rows);
+  // One GatherToRoot. local_logits [num_rows, local vocab_rows] on the device; they stay as they
+  // are until the last Row().
+  absl::Status Gather(float* local_logits, size_t num_rows);
 
   // On rank 0, after Gather: logits [vocab_size] of row `row`, in host memory; valid until the next
   // call, and the caller's to change.
@@ -40,8 +42,9 @@ class LogitsGatherer {
   Communicator* communicator_;
   std::vector<Range> vocab_rows_;  // of each rank
   std::vector<size_t> counts_;     // what each rank sends in this step
-  std::unique_ptr<kernels::DeviceBuffer>
-      received_;  // rank 0: each rank's [num_rows, its vocab_rows], in rank order
+  std::unique_ptr<kernels::DeviceBuffer> received_;
+  // On rank 0: each rank's [num_rows, its vocab_rows], in rank order.
+  float* gathered_ = nullptr;
   std::vector<float> row_;
 };
 

@@ -108,7 +108,7 @@ size_t PhiModel::ActivationBytes(const ModelConfig& config,
   return SizesOf(config, partition, limits, backend.dtype()).total();
 }
 
-const float* PhiModel::local_logits() const { return Floats(buffers_.logits); }
+float* PhiModel::local_logits() const { return Floats(buffers_.logits); }
 
 kernels::NormWeights PhiModel::Norm(int layer) const {
   const PhiWeights& weights = parts_.weights;

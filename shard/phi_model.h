@@ -57,7 +57,7 @@ class PhiModel {
   absl::Status Forward(const kernels::StepBatch& batch);
 
   // [R, local vocab_rows] float32 on the device, as the last Forward left it.
-  const float* local_logits() const;
+  float* local_logits() const;
 
  private:
   struct Buffers {

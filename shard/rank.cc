@@ -16,6 +16,7 @@
 #include "shard/partition.h"
 #include "shard/phi_model.h"
 #include "shard/phi_weights.h"
+#include "shard/plan_channel.h"
 #include "shard/progress_communicator.h"
 #include "shard/sampling/sampler.h"
 #include "shard/step_rows.h"
@@ -37,6 +38,14 @@ StepRowLimits RowLimits(const RankLimits& limits) {
   return {.rows = limits.max_step_tokens, .logits_rows = limits.max_sequences};
 }
 
+PlanLimits LimitsOfPlans(const RankLimits& limits, const ModelConfig& config) {
+  return {.vocab_size = static_cast<uint32_t>(config.vocab_size),
+          .max_positions = static_cast<uint32_t>(config.max_positions),
+          .num_blocks = limits.num_kv_blocks,
+          .max_sequences = limits.max_sequences,
+          .max_step_tokens = limits.max_step_tokens};
+}
+
 absl::Status CheckOptions(const RankOptions& options, const ModelConfig& config) {
   if (options.num_real_tokens < 1 ||
       options.num_real_tokens > static_cast<uint32_t>(config.vocab_size)) {
@@ -52,6 +61,16 @@ absl::Status CheckOptions(const RankOptions& options, const ModelConfig& config)
                         limits.max_sequences,
                         limits.max_step_tokens,
                         limits.num_kv_blocks));
+  }
+  const size_t plan_bytes = MaxStepPlanBytes(LimitsOfPlans(limits, config));
+  if (plan_bytes > kMaxPlanBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("step plans of max_sequences %u and context %d take up to %d bytes, at "
+                        "most %d; lower max_sequences",
+                        limits.max_sequences,
+                        config.max_positions,
+                        plan_bytes,
+                        kMaxPlanBytes));
   }
   return absl::OkStatus();
 }
@@ -182,13 +201,7 @@ absl::Status PhiRank::CheckPlan(const StepPlan& plan) const {
                         next_step_,
                         epoch_.value_or(plan.epoch)));
   }
-  const RankLimits& limits = parts_.options.limits;
-  return ValidateStepPlan(plan,
-                          {.vocab_size = static_cast<uint32_t>(parts_.config.vocab_size),
-                           .max_positions = static_cast<uint32_t>(parts_.config.max_positions),
-                           .num_blocks = limits.num_kv_blocks,
-                           .max_sequences = limits.max_sequences,
-                           .max_step_tokens = limits.max_step_tokens});
+  return ValidateStepPlan(plan, LimitsOfPlans(parts_.options.limits, parts_.config));
 }
 
 absl::StatusOr<std::vector<SampledToken>> PhiRank::RunStep(const StepPlan& plan) {
@@ -243,7 +256,7 @@ MemoryPlan PlanMemory(const ModelConfig& config,
   return {.weights = PhiWeightsBytes(config, *partition, backend),
           .kv_cache = KvCache::Bytes(CacheShape(config, *partition, limits), backend),
           .activations = PhiModel::ActivationBytes(config, *partition, RowLimits(limits), backend) +
-                         LogitsGatherer::Bytes(config, limits.max_sequences, rank)};
+                         LogitsGatherer::Bytes(config, limits.max_sequences, rank, world_size)};
 }
 
 absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,

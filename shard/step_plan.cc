@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "absl/strings/str_format.h"
+#include "kernels/backend.h"
 #include "kernels/base/status_macros.h"
 
 namespace phi::shard {
@@ -162,6 +163,16 @@ absl::StatusOr<PlannedSequence> DecodeSequence(Reader& reader) {
 }
 
 }  // namespace
+
+size_t MaxStepPlanBytes(const PlanLimits& limits) {
+  constexpr size_t kBlock = kernels::kKvBlockTokens;
+  const size_t positions = limits.max_positions;
+  const size_t sequence_words = (positions + kBlock - 1) / kBlock + positions;
+  return kHeaderBytes + limits.max_step_tokens * sizeof(uint32_t) +
+         limits.max_sequences *
+             (sizeof(BlockCopy) + kSequenceBytes + sequence_words * sizeof(uint32_t) +
+              kLogitBiasMax * sizeof(LogitBias));
+}
 
 std::vector<std::byte> EncodeStepPlan(const StepPlan& plan) {
   size_t bytes = kHeaderBytes + plan.token_ids.size() * sizeof(uint32_t) +

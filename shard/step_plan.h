@@ -66,6 +66,8 @@ struct PlanLimits {
 
 // Flat, versioned, little-endian encoding for the socket pairs between leader and ranks.
 std::vector<std::byte> EncodeStepPlan(const StepPlan& plan);
+// What the largest plan within the limits is encoded to, in bytes.
+size_t MaxStepPlanBytes(const PlanLimits& limits);
 // INVALID_ARGUMENT for anything but exactly one whole plan; allocates no more than a small multiple
 // of `bytes`.
 absl::StatusOr<StepPlan> DecodeStepPlan(std::span<const std::byte> bytes);

@@ -35,7 +35,8 @@ class Communicator {
   virtual absl::Status AllReduceSum(std::span<float> data) = 0;
 
   // Rank 0 receives every rank's `send`, in rank order, at the running sum of `counts` (one entry a
-  // rank, known to all); `receive` is written on rank 0 only.
+  // rank, known to all); `receive` is written on rank 0 only. `send` may lie where it goes in
+  // `receive`: nothing is copied then.
   virtual absl::Status GatherToRoot(std::span<const float> send,
                                     std::span<const size_t> counts,
                                     std::span<float> receive) = 0;

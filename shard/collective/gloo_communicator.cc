@@ -217,7 +217,7 @@ void GlooCommunicator::AddInRankOrder(std::span<float> sum) {
 void GlooCommunicator::ReceiveAll(std::span<const float> own,
                                   std::span<const size_t> counts,
                                   std::span<float> receive) {
-  std::copy(own.begin(), own.end(), receive.begin());
+  if (own.data() != receive.data()) std::copy(own.begin(), own.end(), receive.begin());
   size_t to = own.size();
   for (size_t peer = 1; peer < peers_.size(); ++peer) {
     for (size_t left = counts[peer]; left > 0;) {

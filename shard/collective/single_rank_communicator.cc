@@ -25,7 +25,7 @@ class SingleRankCommunicator final : public Communicator {
               send.size(),
               receive.size());
     ++stats_.gathers;
-    std::copy(send.begin(), send.end(), receive.begin());
+    if (send.data() != receive.data()) std::copy(send.begin(), send.end(), receive.begin());
     return absl::OkStatus();
   }
 

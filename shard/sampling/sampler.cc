@@ -157,8 +157,9 @@ void Sampler::SortCandidates(std::span<const float> logits, const SamplingParams
 }
 
 bool Sampler::Masked(uint32_t id, const SamplingParams& params) const {
-  // A vocabulary of nothing but EOS keeps it: something has to be drawn.
-  return params.mask_eos && id == eos_token_id_ && !OnlyEosIsReal(num_real_tokens_, eos_token_id_);
+  // A vocabulary of nothing but EOS keeps it: something has to be drawn. (Requests that ask for
+  // this are refused as ALL_TOKENS_BANNED before they come here.)
+  return params.mask_eos && id == eos_token_id_ && num_real_tokens_ > 1;
 }
 
 void Sampler::AddLogprobs(std::span<const float> logits,

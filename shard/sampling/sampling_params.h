@@ -45,11 +45,6 @@ inline bool HasPenalties(const SamplingParams& params) {
          params.presence_penalty != 0.0F;
 }
 
-// Whether masking EOS would leave none of the real tokens, 0 .. num_real_tokens - 1.
-inline bool OnlyEosIsReal(uint32_t num_real_tokens, uint32_t eos_token_id) {
-  return num_real_tokens == 1 && eos_token_id == 0;
-}
-
 // INVALID_ARGUMENT with the values for a number that is not finite or out of its range, a token id
 // that is not below vocab_size, or a token with two biases.
 absl::Status CheckSamplingParams(const SamplingParams& params, uint32_t vocab_size);

@@ -285,6 +285,8 @@ TEST_F(RankTest, RefusesOptionsThatCannotBe) {
   EXPECT_THAT(refused([](RankOptions& o) { o.num_real_tokens = 0; }), HasSubstr("0 ids"));
   EXPECT_THAT(refused([](RankOptions& o) { o.limits.num_kv_blocks = 0; }),
               HasSubstr("num_kv_blocks 0"));
+  EXPECT_THAT(refused([](RankOptions& o) { o.limits.max_sequences = 1 << 20; }),
+              HasSubstr("step plans of max_sequences 1048576"));
   auto too_many =
       Rank::Create(Options(), MakeBackend(), std::make_unique<AbsentPeers>(0, 4), &progress_);
   EXPECT_THAT(std::string(too_many.status().message()), HasSubstr("over 4 ranks"));

@@ -122,6 +122,27 @@ TEST(StepPlanCodec, DamagedBytesNeverCrash) {
   }
 }
 
+// The plan that has as much of everything as it may.
+TEST(ValidateStepPlan, TheLargestPlanIsAsLargeAsPlanned) {
+  PlanLimits limits{.vocab_size = 400,
+                    .max_positions = 64,
+                    .num_blocks = 8,
+                    .max_sequences = 4,
+                    .max_step_tokens = 4};
+  PlannedSequence sequence{.num_tokens = 1,
+                           .first_position = 63,
+                           .block_ids = {0, 1, 2, 3},
+                           .num_draws = kMaxDraws,
+                           .sampling = {.presence_penalty = 1.0F},
+                           .history = History(64)};
+  for (uint32_t id = 0; id < kLogitBiasMax; ++id)
+    sequence.sampling.logit_bias.push_back({id, 1.0F});
+  StepPlan plan{.token_ids = {1, 2, 3, 4}, .sequences = std::vector(4, sequence)};
+  for (uint32_t block = 4; block < 8; ++block) plan.block_copies.push_back({0, block});
+  EXPECT_TRUE(ValidateStepPlan(plan, limits).ok()) << ValidateStepPlan(plan, limits);
+  EXPECT_EQ(EncodeStepPlan(plan).size(), MaxStepPlanBytes(limits));
+}
+
 TEST(ValidateStepPlan, AcceptsAGoodPlan) {
   EXPECT_TRUE(ValidateStepPlan(MakePlan(), kLimits).ok()) << ValidateStepPlan(MakePlan(), kLimits);
   EXPECT_TRUE(ValidateStepPlan(StepPlan{}, kLimits).ok());
