@@ -203,45 +203,52 @@ constexpr const char* kFooter =
 
 void AddLoadFlags(CLI::App& command, BenchArgs& args) {
   command.add_option("--rate", args.rate, "Requests a second (open loop)")
-      ->check(CLI::Range(1e-3, 1e5));
-  command.add_option("--trace", args.trace, "Requests as this file says (open loop)");
+      ->check(CLI::Range(1e-3, 1e5))
+      ->option_text("PER_SECOND");
+  command.add_option("--trace", args.trace, "Requests as this file says (open loop)")
+      ->option_text("FILE");
   command.add_option("--concurrency", args.concurrency, "So many requests at a time (closed loop)")
-      ->check(CLI::Range(1, 100'000));
+      ->check(CLI::Range(1, 100'000))
+      ->option_text("COUNT");
   command.add_option("--arrivals", args.arrivals, "How --rate's requests are spread")
       ->check(CLI::IsMember({"poisson", "uniform"}))
-      ->capture_default_str();
+      ->option_text("poisson|uniform=" + args.arrivals);
   const char* lengths = "N, uniform:LEAST-GREATEST or lognormal:MEAN,SIGMA";
   command.add_option("--prompt", args.prompt, std::string("Tokens of a prompt: ") + lengths)
-      ->capture_default_str();
+      ->option_text("TOKENS=" + args.prompt);
   command.add_option("--output", args.output, "Tokens of an answer, written likewise")
-      ->capture_default_str();
+      ->option_text("TOKENS=" + args.output);
   command
       .add_option("--shared-prefix",
                   args.shared_prefix,
                   "So many tokens more in front of every prompt, the same in all")
-      ->check(CLI::Range(0, 1 << 20));
+      ->check(CLI::Range(0, 1 << 20))
+      ->option_text("TOKENS");
   command.add_option("--seed", args.seed, "The same seed gives the same load")
-      ->capture_default_str();
+      ->option_text("N=" + std::to_string(args.seed));
   command
       .add_option("--cancel-share",
                   args.cancel_share,
                   "Share of the requests that are cancelled on the way")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(CLI::Range(0.0, 1.0))
+      ->option_text("SHARE");
 }
 
 void AddLengthFlags(CLI::App& command, BenchArgs& args) {
-  command.add_option("--duration", args.duration, "How long to measure, such as 30s");
-  command.add_option(
-      "--requests", args.num_requests, "How many requests to send, warm-up included");
+  command.add_option("--duration", args.duration, "How long to measure, such as 30s")
+      ->option_text("TIME");
+  command
+      .add_option("--requests", args.num_requests, "How many requests to send, warm-up included")
+      ->option_text("COUNT");
   command.add_option("--warm-up", args.warm_up, "How long to load before measuring")
-      ->capture_default_str();
+      ->option_text("TIME");
   command
       .add_option("--max-inflight",
                   args.max_inflight,
                   "With more unanswered in the open loop, requests are not sent and reported as "
                   "\"client saturated\"")
       ->check(CLI::Range(1, 100'000))
-      ->capture_default_str();
+      ->option_text("COUNT=" + std::to_string(args.max_inflight));
 }
 
 }  // namespace
@@ -252,11 +259,15 @@ Command AddBench(CLI::App& app) {
       "bench", "Loads a server and reports latencies, rates, failures and goodput");
   AddLoadFlags(*command, *args);
   AddLengthFlags(*command, *args);
-  command->add_option(
-      "--slo", args->slo, "Goodput counts requests within it: ttft=500ms,itl=50ms,total=10s");
-  command->add_option(
-      "--json", args->json, "Write a JSON report to this file; - is standard output");
-  command->add_option("--plot", args->plot, "Write an SVG picture to this file");
+  command
+      ->add_option(
+          "--slo", args->slo, "Goodput counts requests within it: ttft=500ms,itl=50ms,total=10s")
+      ->option_text("LIMITS");
+  command
+      ->add_option("--json", args->json, "Write a JSON report to this file; - is standard output")
+      ->option_text("FILE");
+  command->add_option("--plot", args->plot, "Write an SVG picture to this file")
+      ->option_text("FILE");
   command->footer(kFooter);
   return [args](const Connection& connection) { return RunBench(*args, connection); };
 }
