@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <thread>
 
 #include "tests/unit/router/router_fixture.h"
@@ -128,13 +131,31 @@ TEST_F(RouterLimits, InflightCap) {
       Eventually([&] { return metrics_->Get(MetricId::kRouterInflightRequests).Value() == 0; }));
 }
 
-TEST_F(RouterLimits, FullReplicaIsNotAsked) {
+TEST_F(RouterLimits, Row64FullReplicaIsNotAskedNorAnythingTokenized) {
   tests::FakeReplica& replica = AddReplica(Says("x"));
   StartRouter();
   auto status = tests::FakeReplica::ReadyStatus(fingerprint_);
   status.set_queued_requests(status.max_queued_requests());
   replica.SetStatus(status);
   EXPECT_TRUE(Eventually([&] { return Reason(Stream(Request()).status) == "QUEUE_FULL"; }));
+  const size_t asked = replica.requests().size();
+  std::vector<double> milliseconds;
+  for (int i = 0; i < 200; ++i) {
+    // A prompt that would take long to tokenize: full replicas show before it is.
+    const auto request = Request(std::string(200'000, 'x'));
+    grpc::ClientContext context;
+    const auto start = std::chrono::steady_clock::now();
+    ASSERT_EQ(Reason(Stream(request, context).status), "QUEUE_FULL");
+    milliseconds.push_back(
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+            .count());
+    ASSERT_EQ(context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1U);
+  }
+  EXPECT_EQ(replica.requests().size(), asked);
+  std::sort(milliseconds.begin(), milliseconds.end());
+  std::printf("row 64: refused in %.2f ms (median), %.2f ms (p99), a message of 200 kB each\n",
+              milliseconds[100],
+              milliseconds[198]);
 }
 
 TEST_F(RouterLimits, ReplicasContextCounts) {

@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <set>
 #include <thread>
 
 #include "absl/strings/str_format.h"
@@ -177,6 +178,81 @@ TEST_F(WorkerServerTest, SlowReaderDelaysNobodyAndLosesNothing) {
   EXPECT_EQ(tokens.size(), 300u);
 }
 
+TEST_F(WorkerServerTest, SamplesEndOneByOneAndOneAtTheRoutersWord) {
+  rank_.step_us = 1000;
+  proto::StartGeneration request = Request(60);
+  request.mutable_parameters()->set_n(3);
+  request.mutable_parameters()->set_temperature(1);
+  request.mutable_parameters()->set_seed(5);
+  request.mutable_parameters()->set_logprobs(0);
+  grpc::ClientContext context;
+  auto stream = Start(request, context);
+  std::vector<std::vector<uint32_t>> tokens(3);
+  std::vector<int> ends(3);
+  bool asked = false;
+  proto::GenerateResponse message;
+  while (stream->Read(&message)) {
+    ASSERT_LT(message.index(), 3u);
+    EXPECT_EQ(ends[message.index()], 0) << "a message after the sample's last";
+    for (const auto& token : message.tokens()) {
+      tokens[message.index()].push_back(token.token_id());
+      EXPECT_TRUE(token.has_logprob());
+    }
+    ends[message.index()] += message.finish_reason() == phi::v1::FINISH_REASON_MAX_NEW_TOKENS;
+    if (asked || tokens[1].size() < 5) continue;
+    proto::GenerateRequest end;
+    end.mutable_end_sample()->set_index(1);
+    asked = stream->Write(end);
+  }
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_TRUE(asked);
+  EXPECT_EQ(tokens[0].size(), 60u);
+  EXPECT_LT(tokens[1].size(), 60u);
+  EXPECT_EQ(tokens[2].size(), 60u);
+  EXPECT_EQ(ends, (std::vector<int>{1, 0, 1}));
+  EXPECT_TRUE(message.summary().has_decode());
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
+TEST_F(WorkerServerTest, TheEndOfEverySampleEndsTheCallWell) {
+  rank_.step_us = 2000;
+  proto::StartGeneration request = Request(390);
+  request.mutable_parameters()->set_n(2);
+  grpc::ClientContext context;
+  auto stream = Start(request, context);
+  std::set<uint32_t> ended;
+  proto::GenerateResponse message;
+  while (stream->Read(&message)) {
+    EXPECT_EQ(message.finish_reason(), phi::v1::FINISH_REASON_UNSPECIFIED);
+    if (!ended.insert(message.index()).second) continue;
+    proto::GenerateRequest end;
+    end.mutable_end_sample()->set_index(message.index());
+    stream->Write(end);
+  }
+  EXPECT_EQ(ended.size(), 2u);
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
+TEST_F(WorkerServerTest, ASampleIsEndedOnceAndIsOne) {
+  rank_.step_us = 2000;
+  for (const uint32_t index : {0u, 2u}) {  // twice, and one too many
+    proto::StartGeneration request = Request(390);
+    request.mutable_parameters()->set_n(2);
+    grpc::ClientContext context;
+    auto stream = Start(request, context);
+    proto::GenerateRequest end;
+    end.mutable_end_sample()->set_index(index);
+    stream->Write(end);
+    stream->Write(end);
+    proto::GenerateResponse message;
+    while (stream->Read(&message)) {
+    }
+    EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
 TEST_F(WorkerServerTest, RefusesByFieldAndReason) {
   const auto refused = [&](auto change) {
     proto::StartGeneration request = Request(5);
@@ -195,6 +271,12 @@ TEST_F(WorkerServerTest, RefusesByFieldAndReason) {
             "UNSUPPORTED_FIELD parameters.truncate_prompt");
   EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_top_p(2); }),
             "FIELD_OUT_OF_RANGE parameters.top_p");
+  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_n(17); }),
+            "FIELD_OUT_OF_RANGE parameters.n");
+  EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_repetition_penalty(0); }),
+            "FIELD_OUT_OF_RANGE parameters.repetition_penalty");
+  EXPECT_EQ(refused([](auto& r) { (*r.mutable_parameters()->mutable_logit_bias())[kVocabulary]; }),
+            "TOKEN_ID_OUT_OF_RANGE parameters.logit_bias");
   EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_temperature(1); }),
             "FIELD_OUT_OF_RANGE parameters.seed");
   EXPECT_EQ(refused([](auto& r) { r.mutable_parameters()->set_max_new_tokens(392); }),
@@ -217,7 +299,11 @@ TEST_F(WorkerServerTest, FullQueueIsRefusedWithRetryInfo) {
     contexts.push_back(std::make_unique<grpc::ClientContext>());
     streams.push_back(Start(Request(300), *contexts.back()));
   }
-  while (loop_.load().occupancy.waiting_requests < 4) std::this_thread::sleep_for(milliseconds(1));
+  const auto full = [this] {
+    const Occupancy occupancy = loop_.load().occupancy;
+    return occupancy.running_requests == 4 && occupancy.waiting_requests == 4;
+  };
+  while (!full()) std::this_thread::sleep_for(milliseconds(1));
   const Answer answer = Generate(Request(1));
   EXPECT_EQ(answer.details.reason, ErrorReason::kQueueFull);
   EXPECT_TRUE(answer.details.retry_after.has_value());
