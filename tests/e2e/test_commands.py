@@ -44,6 +44,24 @@ def test_generate_reads_standard_input_and_prints_json(serve):
     assert messages[0]["header"]["request_id"] and messages[-1]["summary"]["usage"]["generated_tokens"] <= 5
 
 
+def test_generate_shows_samples_one_after_the_other(serve):
+    flags = ("--max-new-tokens", 12, "--n", 3, "--temperature", 2, "--seed", 7, "--ignore-eos")
+    answer = Client(serve.address).generate(PROMPT, max_new_tokens=12, n=3, temperature=2, seed=7, ignore_eos=True)
+    assert [completion.index for completion in answer.completions] == [0, 1, 2]
+    assert len({completion.text for completion in answer.completions}) > 1
+    assert answer.summary.usage.generated_tokens == 36
+    done = phictl("generate", "--address", serve.address, *flags, PROMPT)
+    assert done.returncode == 0, done.stderr
+    headed = (f"--- sample {completion.index} (MAX_NEW_TOKENS)\n{completion.text}" for completion in answer.completions)
+    assert done.stdout.split() == "\n".join(headed).split()
+    assert "36 generated (in 3 samples)" in done.stderr
+    forced = Client(serve.address).tokenize("7").token_ids[0]
+    biased = phictl("generate", "--address", serve.address, "--max-new-tokens", 4, "--logit-bias", f"{forced}=100", PROMPT)
+    assert biased.stdout == "7777", biased.stderr
+    wrong = phictl("generate", "--address", serve.address, "--logit-bias", "seven", PROMPT)
+    assert wrong.returncode == 64 and "--logit-bias" in wrong.stderr
+
+
 def test_tokenize_info_and_health(serve):
     tokens = phictl("tokenize", "--address", serve.address, "def f():\n")
     ids = [int(line.split()[0]) for line in tokens.stdout.splitlines()]

@@ -94,6 +94,7 @@ void AddSamplingFlags(CLI::App& command, phi::v1::GenerationParameters& paramete
           },
           "ID=BIAS: added to that token's logit; may be given several times")
       ->expected(1)
+      ->allow_extra_args(false)
       ->take_all();
   AddParameter<uint32_t>(
       command,
@@ -115,6 +116,7 @@ void AddStopFlags(CLI::App& command, phi::v1::GenerationParameters& parameters) 
           [p](const std::vector<std::string>& v) { p->mutable_stop()->Assign(v.begin(), v.end()); },
           "Text to end at; may be given several times")
       ->expected(1)
+      ->allow_extra_args(false)
       ->take_all();
   command
       .add_option_function<std::vector<uint32_t>>(
@@ -124,6 +126,7 @@ void AddStopFlags(CLI::App& command, phi::v1::GenerationParameters& parameters) 
           },
           "Token id to end at; may be given several times")
       ->expected(1)
+      ->allow_extra_args(false)
       ->take_all();
   command
       .add_option_function<std::vector<std::string>>(
@@ -138,6 +141,7 @@ void AddStopFlags(CLI::App& command, phi::v1::GenerationParameters& parameters) 
           },
           "line_end, blank_line, dedent or top_level; may be given several times")
       ->expected(1)
+      ->allow_extra_args(false)
       ->take_all();
   command.add_flag_callback(
       "--include-stop", [p] { p->set_include_stop(true); }, "Keep the stop in the text");

@@ -230,6 +230,56 @@ TEST_P(RouterSlowReader, IsCutOff) {
   EXPECT_EQ(metrics_->Get(MetricId::kRouterSlowReadersTotal, {GetParam().label}).Value(), 1);
 }
 
+TEST_F(RouterLimits, Row32Row33TwoHundredSlowReadersAreCutAndHinderNobody) {
+  constexpr int kReaders = 200;
+  auto status = tests::FakeReplica::ReadyStatus(fingerprint_);
+  status.set_max_queued_requests(2 * kReaders);
+  replicas_.push_back(std::make_unique<tests::FakeReplica>(
+      status, [this](const phi::worker::v1::StartGeneration& start) {
+        Script script = Says("quick");
+        if (start.parameters().has_logprobs()) script.tokens.assign(400, script.tokens[0]);
+        return script;
+      }));
+  StartRouter({.slow_reader_timeout = absl::Seconds(1)});
+  auto request = Request();
+  request.mutable_parameters()->set_max_new_tokens(400);
+  request.mutable_parameters()->set_logprobs(20);
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  for (int i = 0; i < 4; ++i) {  // a connection has 128 streams at most
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    channels.push_back(grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(router_->port()),
+                                                 grpc::InsecureChannelCredentials(),
+                                                 arguments));
+  }
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<phi::v1::GenerateStreamResponse>>> readers;
+  for (int i = 0; i < kReaders; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    readers.push_back(phi::v1::TextGeneration::NewStub(channels[static_cast<size_t>(i) % 4])
+                          ->GenerateStream(contexts.back().get(), request));
+  }
+  const auto num_cut = [&] {
+    double cut = 0;
+    for (const auto label : {SlowReaderLabel::kStalled, SlowReaderLabel::kBufferFull})
+      cut += metrics_->Get(MetricId::kRouterSlowReadersTotal, {label}).Value();
+    return cut;
+  };
+  EXPECT_TRUE(Eventually([&] {
+    EXPECT_EQ(Stream(Request()).text(), "quick");
+    return num_cut() == kReaders;
+  }));
+  EXPECT_TRUE(
+      Eventually([&] { return metrics_->Get(MetricId::kRouterInflightRequests).Value() == 0; }));
+  for (auto& reader : readers) {
+    phi::v1::GenerateStreamResponse message;
+    while (reader->Read(&message)) {
+    }
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Ways,
     RouterSlowReader,
