@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/base/failpoint.h"
 #include "kernels/base/status_macros.h"
 #include "service/api/error.h"
 #include "service/router/admission.h"
@@ -94,6 +95,7 @@ absl::Status GenerateCall::StartTokenizing() {
 }
 
 void GenerateCall::Tokenize() {
+  (void)PHI_FAILPOINT("router.tokenizing");
   const SteadyTime start = SteadyNow();
   absl::StatusOr<Prompt> prompt = ReadPrompt();
   const absl::MutexLock lock(&mutex_);

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "kernels/base/failpoint.h"
 #include "kernels/base/status_macros.h"
 #include "service/api/error.h"
 #include "service/api/grpc_deadline.h"
@@ -115,6 +116,7 @@ absl::Status TokenStreamCall::Submit(const phi::worker::v1::StartGeneration& sta
     const absl::MutexLock lock(&mutex_);
     samples_.resize(num_samples_);
   }
+  PHI_RETURN_IF_ERROR(PHI_FAILPOINT("worker.before_submit"));
   PHI_RETURN_IF_ERROR(loop_->Submit(std::move(request), shared_from_this()));
   bool cancelled = false;
   {

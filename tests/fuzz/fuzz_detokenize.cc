@@ -1,6 +1,6 @@
 // Any tokens through a TextStream with any stops: deltas are whole characters, joined they are the
-// whole decode up to the stop, every token is counted once, and nothing depends on how the same
-// bytes are cut into tokens.
+// whole decode up to the stop that a plain search finds, every token is counted once, and nothing
+// depends on how the same bytes are cut into tokens.
 
 #include <algorithm>
 #include <cstdint>
@@ -81,6 +81,24 @@ Outcome Run(const std::vector<uint32_t>& ids, const StopRules& rules, std::strin
   return outcome;
 }
 
+// The text up to the stop string that is complete first, of those the longest: searched for in the
+// whole, which is only right where there are no conditions.
+std::string CutByPlainSearch(const std::string& whole, const StopRules& rules) {
+  size_t cut = whole.size();
+  size_t first_end = std::string::npos;
+  size_t longest = 0;
+  for (const std::string& stop : rules.strings) {
+    const size_t begin = whole.find(stop);
+    if (begin == std::string::npos) continue;
+    const size_t end = begin + stop.size();
+    if (end > first_end || (end == first_end && stop.size() < longest)) continue;
+    first_end = end;
+    longest = stop.size();
+    cut = rules.include_stop ? end : begin;
+  }
+  return whole.substr(0, cut);
+}
+
 // The same bytes as single-byte tokens.
 std::vector<uint32_t> ByteTokens(const std::vector<uint32_t>& ids) {
   static const std::vector<uint32_t> byte_ids = [] {
@@ -121,5 +139,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Outcome in_bytes = Run(ByteTokens(ids), rules, prompt);
   PHI_CHECK(in_tokens.text == in_bytes.text, "the cut depends on the tokens");
   PHI_CHECK(in_tokens.stopped == in_bytes.stopped, "the stop depends on the tokens");
+  PHI_CHECK(!rules.conditions.empty() || in_tokens.text == CutByPlainSearch(whole, rules),
+            "not the first stop");
   return 0;
 }
