@@ -83,12 +83,6 @@ def test_row70_a_read_only_file_system(started, read_only):
     assert router.stop() == 0 and worker.stop() == 0
 
 
-def test_row70_no_place_for_the_ranks_to_meet(started, read_only):
-    worker = started(Worker(NANO, 2, "--max_restarts=0", prefix=read_only, env={"TMPDIR": "/proc"}))
-    assert worker.wait() == 76
-    assert "cannot start ranks" in worker.log()
-
-
 def ended(program, *flags):
     """(exit code, lines on standard error) of a program that has to end by itself."""
     done = subprocess.run([str(BIN / program), *map(str, flags)], capture_output=True, text=True, timeout=PATIENCE, check=False)
