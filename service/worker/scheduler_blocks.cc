@@ -47,11 +47,12 @@ std::optional<uint32_t> Scheduler::FindBlock(const Sequence& sequence, size_t in
 }
 
 void Scheduler::NoteHits(Sequence& sequence, uint32_t num_blocks) {
+  const uint32_t num_tokens = num_blocks * kBlock;
   if (sequence.num_computed_before == 0) {
-    sequence.owner->times.cached_prompt_tokens += num_blocks * kBlock;
-    counts_.prefix_hit_tokens += num_blocks * kBlock;
+    sequence.owner->times.cached_prompt_tokens += num_tokens;
+    counts_.prefix_hit_tokens += num_tokens;
   }
-  sequence.num_computed += num_blocks * kBlock;
+  sequence.num_computed += num_tokens;
 }
 
 void Scheduler::SkipCached(Sequence& sequence) {
