@@ -34,6 +34,10 @@ std::string ShortNumber(double value) {
   return absl::StrFormat("%g", value);
 }
 
+std::string ThreeDigits(double value) {
+  return value >= 100 ? absl::StrFormat("%.0f", value) : absl::StrFormat("%.3g", value);
+}
+
 // The next of 1, 2, 5 times a power of ten that is not below `value`.
 double RoundUp(double value) {
   if (value <= 0) return 1;
@@ -191,11 +195,11 @@ std::string SvgPlot(const LoadWords& words, const LoadResult& result, const Time
       kWidth,
       kHeight);
   const std::string head =
-      absl::StrFormat("%.1f answered/s, %.0f tokens/s; first token p50 %.3g ms, p99 %.3g ms",
+      absl::StrFormat("%.1f answered/s, %.0f tokens/s; first token p50 %s ms, p99 %s ms",
                       result.PerSecond(result.num_answered),
                       result.PerSecond(result.num_window_tokens),
-                      absl::ToDoubleMilliseconds(result.first_token.Quantile(0.5)),
-                      absl::ToDoubleMilliseconds(result.first_token.Quantile(0.99)));
+                      ThreeDigits(absl::ToDoubleMilliseconds(result.first_token.Quantile(0.5))),
+                      ThreeDigits(absl::ToDoubleMilliseconds(result.first_token.Quantile(0.99))));
   svg += "<g class=\"title\" font-size=\"14\">" + Text(20, 24, "start", head) + "</g>\n";
   svg += Text(20, 42, "start", words.load);
   if (!words.slo.empty()) {
