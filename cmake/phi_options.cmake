@@ -15,7 +15,7 @@ endif()
 
 add_library(phi_options INTERFACE)
 target_include_directories(phi_options INTERFACE "${CMAKE_SOURCE_DIR}")
-target_compile_options(phi_options INTERFACE -Wall -Wextra -Wconversion -Werror)
+target_compile_options(phi_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wconversion;-Werror>)
 target_compile_definitions(phi_options INTERFACE "PHI_VERSION=\"${PROJECT_VERSION}\"")
 if(PHI_SANITIZE)
   target_compile_options(phi_options INTERFACE "-fsanitize=${PHI_SANITIZE}" -fno-omit-frame-pointer

@@ -69,9 +69,9 @@ struct AttentionShape {
   int head_dim = 0;
   int rotary_dim = 0;  // even, <= head_dim; 0 = none
 
-  int query_cols() const { return num_heads * head_dim; }
-  int key_value_cols() const { return num_key_value_heads * head_dim; }
-  int qkv_cols() const { return query_cols() + 2 * key_value_cols(); }
+  constexpr int query_cols() const { return num_heads * head_dim; }
+  constexpr int key_value_cols() const { return num_key_value_heads * head_dim; }
+  constexpr int qkv_cols() const { return query_cols() + 2 * key_value_cols(); }
 };
 
 // The rows of one sequence in a step: `num_rows` consecutive tokens of it.

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "kernels/cpu/convert.h"
+#include "kernels/base/convert.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace phi::kernels {

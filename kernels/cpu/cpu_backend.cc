@@ -10,9 +10,9 @@
 
 #include "absl/status/status.h"
 #include "kernels/base/check.h"
+#include "kernels/base/convert.h"
 #include "kernels/base/status_macros.h"
 #include "kernels/cpu/cache_ops.h"
-#include "kernels/cpu/convert.h"
 #include "kernels/cpu/host_buffer.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/packed_matrix.h"

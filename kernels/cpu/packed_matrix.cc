@@ -1,12 +1,12 @@
 #include "kernels/cpu/packed_matrix.h"
 
 #include <algorithm>
-#include <string>
 
 #include "absl/status/status.h"
 #include "kernels/base/check.h"
+#include "kernels/base/convert.h"
 #include "kernels/base/status_macros.h"
-#include "kernels/cpu/convert.h"
+#include "kernels/base/weight_cover.h"
 
 namespace phi::kernels {
 namespace {
@@ -30,35 +30,6 @@ void PackRow(const std::byte* from, Share cols, DType dtype, std::byte* to) {
   for (int64_t col = cols.first; col < cols.end; ++col, from += Reader::kBytes) {
     halves[(col / 2) * (2 * kPanelRows) + col % 2] = FloatToBFloat16(Reader::Read(from));
   }
-}
-
-bool Overlap(const WeightSlice& a, const WeightSlice& b) {
-  return a.to_row < b.to_row + b.rows && b.to_row < a.to_row + a.rows &&
-         a.to_col < b.to_col + b.cols && b.to_col < a.to_col + a.cols;
-}
-
-absl::Status CheckCover(int64_t rows, int64_t cols, std::span<const WeightSlice> slices) {
-  int64_t covered = 0;
-  for (size_t i = 0; i < slices.size(); ++i) {
-    const WeightSlice& slice = slices[i];
-    if (slice.rows < 0 || slice.cols < 0 || slice.to_row < 0 || slice.to_col < 0 ||
-        slice.to_row + slice.rows > rows || slice.to_col + slice.cols > cols) {
-      return absl::InvalidArgumentError("weight slice " + std::to_string(i) +
-                                        " leaves the packed matrix");
-    }
-    for (size_t j = 0; j < i; ++j) {
-      if (Overlap(slice, slices[j])) {
-        return absl::InvalidArgumentError("weight slices " + std::to_string(j) + " and " +
-                                          std::to_string(i) + " overlap");
-      }
-    }
-    covered += slice.rows * slice.cols;
-  }
-  if (covered != rows * cols) {
-    return absl::InvalidArgumentError("weight slices cover " + std::to_string(covered) + " of " +
-                                      std::to_string(rows * cols) + " weights");
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 #include <numbers>
 #include <random>
 
-#include "kernels/cpu/convert.h"
+#include "kernels/base/convert.h"
 #include "tests/unit/kernels/kernel_fixture.h"
 
 namespace phi::kernels {

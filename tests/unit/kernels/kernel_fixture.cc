@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "kernels/base/check.h"
-#include "kernels/cpu/convert.h"
+#include "kernels/base/convert.h"
 
 namespace phi::kernels {
 

@@ -1,7 +1,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "kernels/cpu/convert.h"
+#include "kernels/base/convert.h"
 #include "tests/unit/kernels/kernel_fixture.h"
 
 namespace phi::kernels {

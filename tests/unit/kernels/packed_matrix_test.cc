@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "kernels/cpu/convert.h"
+#include "kernels/base/convert.h"
 
 namespace phi::kernels {
 namespace {

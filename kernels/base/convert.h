@@ -39,6 +39,21 @@ inline float Float16ToFloat(uint16_t value) {
   return std::bit_cast<float>(bits | sign);
 }
 
+inline uint16_t FloatToFloat16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000U);
+  uint32_t magnitude = bits & 0x7fffffffU;
+  if (magnitude > 0x7f800000U) return sign | uint16_t{0x7e00};   // quiet NaN
+  if (magnitude >= 0x477ff000U) return sign | uint16_t{0x7c00};  // 65520 and above is infinity
+  if (magnitude < 0x38800000U) {
+    // Subnormal: beside 0.5, a float's last bit is worth as much as the smallest half.
+    const float rounded = std::bit_cast<float>(magnitude) + 0.5F;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(rounded) - 0x3f000000U));
+  }
+  magnitude -= (127U - 15U) << 23;
+  return static_cast<uint16_t>(sign | ((magnitude + 0xfffU + ((magnitude >> 13) & 1U)) >> 13));
+}
+
 // Readers of one unaligned element of a checkpoint.
 struct ReadFloat32 {
   static constexpr int64_t kBytes = 4;
@@ -75,7 +90,7 @@ void VisitReader(DType dtype, Visitor&& visitor) {
   }
 }
 
-// `count` elements from one dtype to another; `to` is float32 or bfloat16.
+// `count` elements from one dtype to another; `to` is aligned to its elements.
 void ConvertRow(
     DType from_dtype, const std::byte* from, int64_t count, DType to_dtype, std::byte* to);
 
