@@ -12,8 +12,8 @@ build_packages=(
   zlib1g-dev
 )
 test_packages=(
-  clang-14 clang clang-format-14 clang-tidy-14 git libclang-rt-14-dev llvm-14 python3-grpcio python3-protobuf python3-pytest
-  shellcheck
+  clang-14 clang clang-format-14 clang-tidy-14 git libclang-rt-14-dev llvm-14 python3-cryptography
+  python3-grpcio python3-hpack python3-protobuf python3-pytest shellcheck
 )
 
 packages=("${build_packages[@]}")

@@ -83,10 +83,12 @@ constexpr std::array kRows = {
                    "KV_CAPACITY",
                    StatusCode::kResourceExhausted,
                    "The KV cache cannot hold the request."},
-    ErrorReasonRow{kCallerLimit,
-                   "CALLER_LIMIT",
-                   StatusCode::kResourceExhausted,
-                   "This caller has as many requests under way as allowed."},
+    ErrorReasonRow{
+        kCallerLimit,
+        "CALLER_LIMIT",
+        StatusCode::kResourceExhausted,
+        "This caller has as many requests under way, or has spent as many tokens a minute, as "
+        "allowed."},
     ErrorReasonRow{kNoReadyReplica,
                    "NO_READY_REPLICA",
                    StatusCode::kUnavailable,

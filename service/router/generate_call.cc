@@ -57,6 +57,7 @@ GenerateCall::GenerateCall(RouterContext& context, AnswerSink* sink, Origin orig
     : context_(context), origin_(std::move(origin)), sink_(sink) {
   record_.method = origin_.method;
   record_.arrival = SteadyNow();
+  if (origin_.grant.ok()) record_.caller = origin_.grant->name();
 }
 
 void GenerateCall::Start(const grpc::ByteBuffer& bytes) {
@@ -69,13 +70,16 @@ void GenerateCall::Start(const grpc::ByteBuffer& bytes) {
 }
 
 absl::Status GenerateCall::CheckAndAdmit(const grpc::ByteBuffer& bytes, size_t inflight) {
-  const absl::Status parsed = ParseMessage(bytes, request_);
+  // A stranger's bytes are not even parsed.
+  const absl::Status parsed =
+      origin_.grant.ok() ? ParseMessage(bytes, request_) : origin_.grant.status();
   record_.request_id = RequestIdOrNew(parsed.ok() ? request_.request_id() : "");
   sink_->SetRequestId(record_.request_id);
   PHI_RETURN_IF_ERROR(parsed);
   PHI_RETURN_IF_ERROR(CheckRequestId(request_.request_id()));
   PHI_ASSIGN_OR_RETURN(parameters_,
                        CheckRequest(request_, !sink_->streams(), context_.request_limits()));
+  PHI_RETURN_IF_ERROR(origin_.grant->CheckTokens());
   seed_ = parameters_.seed.has_value() ? *parameters_.seed : RandomSeed();
   return AdmitCall({.inflight_requests = static_cast<uint32_t>(inflight),
                     .max_inflight_requests = context_.limits.max_inflight_requests,
@@ -144,6 +148,7 @@ absl::Status GenerateCall::OnPrompt(Prompt prompt) {
            .num_samples = parameters_.n};
   record_.prompt_tokens = cost_.prompt_tokens;
   PHI_RETURN_IF_ERROR(AdmitCost(cost_, context_.replicas.Loads()));
+  origin_.grant->Charge(cost_.prompt_tokens);
   answers_.emplace(context_.model.tokenizer, parameters_, prompt.text, budget.bounded_by_context);
   return Dispatch(nullptr);
 }
@@ -358,6 +363,11 @@ phi::v1::Summary GenerateCall::MakeSummary() const {
 void GenerateCall::FinishSink(const AnswerSink::End& end) {
   finished_ = true;
   ReportCall(record_, end.status, context_.metrics);
+  // Before the caller hears of it: its next call finds its place free.
+  if (origin_.grant.ok()) {
+    origin_.grant->Charge(record_.generated_tokens);
+    origin_.grant->End();
+  }
   sink_->Finish(end);
   context_.calls.Remove(this);
 }

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "phi/v1/generation.pb.h"
+#include "service/access/access_control.h"
 #include "service/api/steady_clock.h"
 #include "service/router/calls/active_calls.h"
 #include "service/router/calls/answer_set.h"
@@ -59,8 +60,9 @@ class GenerateCall final : public ReplicaCall::Listener,
   struct Origin {
     MethodLabel method = MethodLabel::kGenerate;
     SteadyTime deadline = SteadyTime::max();
-    std::string caller;      // for fairness: its name, or else its address
-    std::string cache_salt;  // prefixes are shared among equal ones only
+    std::string caller;      // for fairness: its token's name, or else its address without the port
+    std::string cache_salt;  // prefixes are shared among equal ones only: the token's name
+    absl::StatusOr<CallerGrant> grant = CallerGrant();  // or why the call is refused
   };
 
   // `sink` lives until its Finish has been called.
@@ -110,7 +112,7 @@ class GenerateCall final : public ReplicaCall::Listener,
   }
 
   RouterContext& context_;
-  const Origin origin_;
+  Origin origin_;  // constant but for the grant, which is guarded by mutex_
   std::stop_source tokenizing_;
 
   absl::Mutex mutex_;

@@ -1,7 +1,6 @@
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "service/access/port_limits.h"
 #include "service/api/deadlock_detection.h"
 #include "service/router/router_options.h"
 #include "service/router/router_server.h"
@@ -27,14 +27,6 @@ int Fail(ExitCode code, const absl::Status& status) {
 // gRPC's own lines are for whoever debugs it; what matters of them comes back as a status.
 void LogGrpcLine(gpr_log_func_args* args) {
   LogDebug("grpc", {{"text", std::string_view(args->message)}});
-}
-
-// A listener that ran out of file descriptors never accepts again in gRPC 1.51.
-void RaiseFileLimit() {
-  rlimit limit = {};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 bool IsLoopback(const std::string& listen) {
@@ -77,7 +69,10 @@ int Run(const RouterOptions& options) {
   // What the replicas compute with is theirs to say.
   (*metrics)->SetInfo(MetricId::kModelInfo, {model->name, model->fingerprint, "", "", ""});
   auto server = RouterServer::Start(options.server, *std::move(model), metrics->get());
-  if (!server.ok()) return Fail(ExitCode::kCannotBind, server.status());
+  if (!server.ok()) {
+    const bool file = absl::IsInvalidArgument(server.status());
+    return Fail(file ? ExitCode::kModelOrData : ExitCode::kCannotBind, server.status());
+  }
   auto metrics_server = MetricsServer::Start(
       {.listen = options.metrics_listen,
        .livez = [] { return HealthAnswer{.ok = true, .text = "serving"}; },
@@ -89,7 +84,7 @@ int Run(const RouterOptions& options) {
            }},
       metrics->get());
   if (!metrics_server.ok()) return Fail(ExitCode::kCannotBind, metrics_server.status());
-  if (!IsLoopback(options.server.listen)) {
+  if (options.server.tls.cert.empty() && !IsLoopback(options.server.listen)) {
     LogWarning("listening beyond loopback WITHOUT TLS: prompts and answers travel in the clear",
                {{"listen", options.server.listen}});
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "service/access/access_control.h"
 #include "service/router/calls/active_calls.h"
 #include "service/router/replicas/replica_pool.h"
 #include "service/router/request_limits.h"
@@ -27,6 +28,7 @@ struct RouterContext {
   const ServedModel& model;
   const CallLimits limits;
   const MetricPage& metrics;
+  const AccessControl& access;
   ActiveCalls& calls;
   WorkPool& work;
   ReplicaPool& replicas;

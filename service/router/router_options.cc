@@ -20,25 +20,33 @@ std::variant<RouterOptions, ExitCode> ParseRouterOptions(int argc, const char* c
   flags.Bind("max_inflight_requests", &server.limits.max_inflight_requests);
   flags.Bind("max_time_limit", &server.limits.max_time_limit);
   flags.Bind("slow_reader_timeout", &server.limits.slow_reader_timeout);
+  flags.Bind("tls_cert", &server.tls.cert);
+  flags.Bind("tls_key", &server.tls.key);
+  flags.Bind("tls_client_ca", &server.tls.peer_ca);
+  flags.Bind("replica_tls_ca", &server.replica_tls_ca);
+  flags.Bind("token_file", &server.token_file);
   flags.Bind("reflection", &server.reflection);
   flags.Bind("drain_timeout", &options.drain_timeout);
   flags.Bind("log_format", &options.log_format, {"text", "json"});
   flags.Bind("log_level", &options.log_level, {"debug", "info", "warning", "error"});
   if (const auto exit_code = flags.Parse(argc, argv)) return *exit_code;
 
-  auto list = ParseReplicaList(replicas);
-  if (!list.ok()) {
-    std::fprintf(stderr, "phi-router: %s\n", std::string(list.status().message()).c_str());
+  const auto usage_error = [](absl::string_view message) {
+    std::fprintf(stderr, "phi-router: %s\n", std::string(message).c_str());
     return ExitCode::kUsage;
-  }
+  };
+  auto list = ParseReplicaList(replicas);
+  if (!list.ok()) return usage_error(list.status().message());
   server.replicas = *std::move(list);
+  if (const absl::Status tls = CheckServerTlsFlags(server.tls); !tls.ok())
+    return usage_error(tls.message());
+  if (!server.token_file.empty() && server.tls.cert.empty())
+    return usage_error("--token_file needs --tls_cert: a token in the clear is everybody's");
   if (server.limits.max_inflight_requests == 0 ||
       server.limits.max_time_limit <= absl::ZeroDuration() ||
       server.limits.slow_reader_timeout <= absl::ZeroDuration()) {
-    std::fprintf(stderr,
-                 "phi-router: --max_inflight_requests, --max_time_limit and --slow_reader_timeout "
-                 "must be above 0\n");
-    return ExitCode::kUsage;
+    return usage_error(
+        "--max_inflight_requests, --max_time_limit and --slow_reader_timeout must be above 0");
   }
   return options;
 }

@@ -8,20 +8,23 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/base/status_macros.h"
+#include "service/access/access_control.h"
+#include "service/access/periodic_thread.h"
+#include "service/access/port_limits.h"
+#include "service/access/reflection_guard.h"
+#include "service/access/self_probe.h"
+#include "service/access/tls_credentials.h"
+#include "service/access/tls_monitor.h"
 #include "service/api/error.h"
 #include "service/api/grpc_deadline.h"
 #include "service/router/router_service.h"
+#include "service/router/unknown_methods.h"
 
 namespace phi::service {
 namespace {
 
-constexpr int kMaxMetadataBytes = 64 << 10;
-constexpr int kMaxStreamsPerConnection = 128;
-constexpr int kHandshakeTimeoutMs = 10'000;
-constexpr int kKeepaliveTimeMs = 60'000;
-constexpr int kKeepaliveTimeoutMs = 20'000;
-constexpr int kMinPingIntervalMs = 10'000;
-constexpr int kMaxConnectionAgeMs = 30 * 60 * 1000;  // gRPC itself adds a jitter of 10%
+constexpr absl::Duration kFileInterval = absl::Seconds(2);
 
 // Linking gRPC's reflection library switches it on for every server of the process; this takes it
 // out again.
@@ -34,35 +37,12 @@ class NoReflectionOption final : public grpc::ServerBuilderOption {
   }
 };
 
-// What gRPC leaves open by default, closed; see docs/api.md and the measurements that its limits
-// come from.
-void Harden(grpc::ServerBuilder& builder, absl::Duration longest_call) {
-  // A compressed message may be a thousand times its size, and is unpacked before any limit is
-  // looked at.
-  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
-  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
-  builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
-  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
-  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
-                             kMinPingIntervalMs);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kMaxConnectionAgeMs);
-  const absl::Duration grace = std::min(longest_call + absl::Seconds(5), absl::Hours(24));
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS,
-                             static_cast<int>(absl::ToInt64Milliseconds(grace)));
-  // Two programs on one port would share its callers at random.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-}
-
 class RouterServerImpl final : public RouterServer {
  public:
   RouterServerImpl(const RouterServerOptions& options, ServedModel model, MetricPage* metrics)
       : model_(std::move(model)),
         metrics_(*metrics),
+        unknown_methods_(*metrics),
         calls_(
             metrics->Get(MetricId::kRouterInflightRequests),
             std::clamp(
@@ -77,6 +57,7 @@ class RouterServerImpl final : public RouterServer {
   }
 
   ~RouterServerImpl() override {
+    self_probe_.reset();
     std::unique_ptr<grpc::Server> server;
     {
       const absl::MutexLock lock(&health_mutex_);
@@ -91,27 +72,41 @@ class RouterServerImpl final : public RouterServer {
   }
 
   absl::Status Listen(const RouterServerOptions& options) {
+    PHI_RETURN_IF_ERROR(CheckTlsFiles(options.tls, "--tls_client_ca"));
+    const TlsFiles to_replicas = {
+        .cert = options.tls.cert, .key = options.tls.key, .peer_ca = options.replica_tls_ca};
+    PHI_RETURN_IF_ERROR(CheckTlsFiles(to_replicas, "--replica_tls_ca"));
+    PHI_ASSIGN_OR_RETURN(access_, AccessControl::Load(options.token_file));
     replicas_ = ReplicaPool::Start({.replicas = options.replicas,
                                     .fingerprint = model_.fingerprint,
+                                    .credentials = MakeChannelCredentials(to_replicas),
                                     .metrics = &metrics_,
                                     .on_ready_change = [this](bool ready) { SetReady(ready); }});
     context_.emplace(RouterContext{.model = model_,
                                    .limits = options.limits,
                                    .metrics = metrics_,
+                                   .access = *access_,
                                    .calls = calls_,
                                    .work = *work_,
                                    .replicas = *replicas_});
     service_ = std::make_unique<RouterService>(*context_);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::ServerBuilder builder;
-    Harden(builder, options.limits.max_time_limit);
+    LimitPort(PublicPortLimits(options.limits.max_time_limit), builder);
     if (!options.reflection) builder.SetOption(std::make_unique<NoReflectionOption>());
-    builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port_);
+    const auto credentials = MakeServerCredentials(options.tls);
+    if (!options.token_file.empty())
+      credentials->SetAuthMetadataProcessor(MakeReflectionGuard(access_.get()));
+    builder.AddListeningPort(options.listen, credentials, &port_);
     builder.RegisterService(service_.get());
+    builder.RegisterCallbackGenericService(&unknown_methods_);
     std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
     if (server == nullptr || port_ == 0) {
       return absl::UnavailableError("--listen: cannot bind " + options.listen);
     }
+    WatchFiles(options);
+    self_probe_.emplace(
+        SelfProbe::Options{.listen = options.listen, .port = port_, .on_stuck = EndStuckProcess});
     const absl::MutexLock lock(&health_mutex_);
     server_ = std::move(server);
     server_->GetHealthCheckService()->SetServingStatus("liveness", true);
@@ -137,11 +132,23 @@ class RouterServerImpl final : public RouterServer {
       calls_.AbortAll(
           MakeRetryError(ErrorReason::kDrainTimeout, "this server had to end", absl::Seconds(1)));
     }
+    self_probe_.reset();
     // What was just ended still has to reach its caller.
     server_->Shutdown(ToGrpcDeadline(SteadyNow() + std::chrono::seconds(1)));
   }
 
  private:
+  void WatchFiles(const RouterServerOptions& options) {
+    if (options.tls.cert.empty()) return;
+    tls_monitor_.emplace(options.tls,
+                         metrics_.Get(MetricId::kTlsCertificateExpiryTimestampSeconds));
+    tls_monitor_->Look();
+    file_watch_.emplace(kFileInterval, [this] {
+      tls_monitor_->Look();
+      access_->Reload();
+    });
+  }
+
   void SetReady(bool ready) {
     const absl::MutexLock lock(&health_mutex_);
     replicas_ready_ = ready;
@@ -158,9 +165,13 @@ class RouterServerImpl final : public RouterServer {
   // In the order in which each needs the ones before it.
   const ServedModel model_;
   MetricPage& metrics_;
+  UnknownMethods unknown_methods_;
   mutable absl::Mutex health_mutex_;
   bool replicas_ready_ ABSL_GUARDED_BY(health_mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(health_mutex_) = false;
+  std::unique_ptr<AccessControl> access_;
+  std::optional<TlsMonitor> tls_monitor_;
+  std::optional<PeriodicThread> file_watch_;
   ActiveCalls calls_;
   std::unique_ptr<WorkPool> work_;
   std::unique_ptr<ReplicaPool> replicas_;
@@ -168,6 +179,7 @@ class RouterServerImpl final : public RouterServer {
   std::unique_ptr<RouterService> service_;
   std::unique_ptr<grpc::Server> server_;  // set once, under health_mutex_
   int port_ = 0;
+  std::optional<SelfProbe> self_probe_;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "service/access/tls_files.h"
 #include "service/router/replicas/replica_list.h"
 #include "service/router/router_context.h"
 #include "service/router/served_model.h"
@@ -17,6 +18,9 @@ struct RouterServerOptions {
   std::string listen;  // "127.0.0.1:50051"; port 0 picks one
   ReplicaList replicas;
   CallLimits limits;
+  TlsFiles tls = {};                // of the public port
+  std::string replica_tls_ca = {};  // with it, replicas are dialled by TLS
+  std::string token_file = {};      // needs tls
   bool reflection = true;
   size_t tokenizer_threads = 2;
   size_t max_queued_prompts = 256;
@@ -26,8 +30,9 @@ struct RouterServerOptions {
 // port.
 class RouterServer {
  public:
-  // `metrics` outlives the server. UNAVAILABLE naming the address when it cannot be bound. Ready
-  // replicas come later: readiness and ready() follow them.
+  // `metrics` outlives the server. UNAVAILABLE naming the address when it cannot be bound,
+  // INVALID_ARGUMENT naming a file of certificates or tokens that cannot be used. Ready replicas
+  // come later: readiness and ready() follow them.
   static absl::StatusOr<std::unique_ptr<RouterServer>> Start(const RouterServerOptions& options,
                                                              ServedModel model,
                                                              MetricPage* metrics);

@@ -33,6 +33,10 @@ class PlainCall final : public grpc::ServerUnaryReactor {
     record_.request_id = RequestIdOrNew("");
     record_.arrival = SteadyNow();
     rpc_.AddInitialMetadata("phi-request-id", record_.request_id);
+    auto grant = context_.access.Admit(rpc_.client_metadata());
+    if (!grant.ok()) return Answer(grant.status());
+    grant_ = *std::move(grant);
+    record_.caller = grant_.name();
     if (absl::Status parsed = ParseMessage(bytes, request_); !parsed.ok()) return Answer(parsed);
     if (context_.calls.draining()) {
       return Answer(MakeRetryError(ErrorReason::kDraining, "this server ends", absl::Seconds(1)));
@@ -54,6 +58,7 @@ class PlainCall final : public grpc::ServerUnaryReactor {
 
   void Answer(const absl::Status& status) {
     ReportCall(record_, status, context_.metrics);
+    grant_.End();
     AddErrorTrailers(status, rpc_);
     Finish(ToGrpcStatus(status));
   }
@@ -64,6 +69,7 @@ class PlainCall final : public grpc::ServerUnaryReactor {
   RouterContext& context_;
   grpc::CallbackServerContext& rpc_;
   grpc::ByteBuffer& response_;
+  CallerGrant grant_;
   CallRecord record_;
   Request request_;
   std::stop_source cancelled_;

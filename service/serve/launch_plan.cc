@@ -16,9 +16,11 @@ struct Flag {
   uint8_t programs = 0;
 };
 
-// Which programs have the flag; 0 for none. What phi-serve decides itself is no flag of it.
+// Which programs have the flag; 0 for none. What phi-serve decides itself is no flag of it: where
+// the worker is, and that what goes between the two over loopback goes in the clear.
 uint8_t ProgramsOf(std::string_view name) {
-  if (name == "replicas") return 0;
+  if (name == "replicas" || name == "replica_tls_ca") return 0;
+  if (name.starts_with("tls_")) return static_cast<uint8_t>(Program::kRouter);
   uint8_t programs = 0;
   for (const FlagRow& row : FlagTable()) {
     if (row.name == name) programs |= row.programs;
@@ -99,6 +101,7 @@ absl::StatusOr<LaunchPlan> MakeLaunchPlan(const std::vector<std::string>& args,
   bool has_model = false;
   for (const Flag& flag : flags) {
     has_model |= flag.name == "model";
+    plan.tls |= flag.name == "tls_cert";
     if (flag.name == "listen") {
       listen = flag.value;
     } else if (flag.name == "metrics_listen") {

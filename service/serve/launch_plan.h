@@ -17,6 +17,7 @@ struct LaunchPlan {
   std::string worker_metrics;
   bool help = false;  // --help or --version was asked for, and nothing else counts
   bool version = false;
+  bool tls = false;  // the router's port speaks TLS
 };
 
 // Deals `args` out by the flag table: a flag goes to whichever program has it, or to both. --listen

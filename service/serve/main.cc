@@ -1,16 +1,15 @@
 // phi-serve: a router and one worker in one command, for a laptop.
-#include <grpcpp/grpcpp.h>
+#include <civetweb.h>
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <thread>
 
-#include "grpc/health/v1/health.grpc.pb.h"
 #include "service/api/exit_code.h"
 #include "service/api/flags.h"
-#include "service/api/grpc_deadline.h"
 #include "service/serve/child_process.h"
 #include "service/serve/launch_plan.h"
 
@@ -28,8 +27,8 @@ void PrintHelp() {
       "their defaults:\n\n");
   for (const FlagRow& row : FlagTable()) {
     const bool of_worker_only = row.programs == static_cast<uint8_t>(Program::kWorker);
-    const bool decided_here =
-        row.name == "replicas" || (of_worker_only && (row.name == "listen" || row.name == "model"));
+    const bool decided_here = row.name == "replicas" || row.name == "replica_tls_ca" ||
+                              (of_worker_only && (row.name == "listen" || row.name == "model"));
     if (decided_here) continue;
     const std::string flag = "--" + std::string(row.name) + " " + std::string(row.value);
     const std::string suffix =
@@ -43,33 +42,41 @@ std::string Beside(const char* program) {
   return (std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / program).string();
 }
 
+// Asked by HTTP, which needs no certificate and no token.
+bool IsReady(const std::string& metrics_address) {
+  const size_t colon = metrics_address.rfind(':');
+  std::string host = metrics_address.substr(0, colon);
+  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  std::array<char, 128> error = {};
+  mg_connection* answer = mg_download(host.c_str(),
+                                      std::stoi(metrics_address.substr(colon + 1)),
+                                      0,
+                                      error.data(),
+                                      error.size(),
+                                      "GET /readyz HTTP/1.0\r\n\r\n");
+  if (answer == nullptr) return false;
+  const mg_response_info* info = mg_get_response_info(answer);
+  const bool ready = info != nullptr && info->status_code == 200;
+  mg_close_connection(answer);
+  return ready;
+}
+
 // Says where to go once the first call could be answered.
 void AnnounceWhenReady(const LaunchPlan& plan, std::stop_token ended) {
-  const auto health = grpc::health::v1::Health::NewStub(
-      grpc::CreateChannel(plan.listen, grpc::InsecureChannelCredentials()));
-  while (!ended.stop_requested()) {
-    grpc::ClientContext context;
-    context.set_deadline(ToGrpcDeadline(SteadyNow() + std::chrono::seconds(1)));
-    grpc::health::v1::HealthCheckRequest request;
-    request.set_service("readiness");
-    grpc::health::v1::HealthCheckResponse response;
-    if (health->Check(&context, request, &response).ok() &&
-        response.status() == grpc::health::v1::HealthCheckResponse::SERVING) {
-      break;
-    }
+  while (!ended.stop_requested() && !IsReady(plan.router_metrics))
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
   if (ended.stop_requested()) return;
   std::printf(
       "phi-serve is ready.\n"
       "  gRPC     %s\n"
       "  metrics  http://%s/metrics (router), http://%s/metrics (worker)\n"
-      "  try      %s generate --address %s 'def print_prime(n):'\n",
+      "  try      %s generate --address %s%s 'def print_prime(n):'\n",
       plan.listen.c_str(),
       plan.router_metrics.c_str(),
       plan.worker_metrics.c_str(),
       Beside("phictl").c_str(),
-      plan.listen.c_str());
+      plan.listen.c_str(),
+      plan.tls ? " --tls-ca CA.pem" : "");
   std::fflush(stdout);
 }
 
@@ -134,7 +141,7 @@ int Run(const LaunchPlan& plan) {
     return Fail(ExitCode::kInternal, std::string(router.status().message()));
   }
   children.router = *router;
-  // Only after the forks: gRPC starts threads.
+  // Only after the forks.
   const std::jthread announcer([&plan](std::stop_token ended) { AnnounceWhenReady(plan, ended); });
   return Supervise(children, signals);
 }

@@ -1,7 +1,6 @@
 #include "service/worker/supervisor.h"
 
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
+#include "service/access/port_limits.h"
 #include "service/telemetry/logging.h"
 #include "service/telemetry/metric_page.h"
 #include "service/telemetry/metrics_server.h"
@@ -314,15 +314,6 @@ void LogPlan(const LaunchPlan& plan) {
   if (!plan.dtype_note.empty()) LogInfo(plan.dtype_note);
 }
 
-// The soft limit is often 1024, and gRPC's listener does not come back once descriptors have run
-// out.
-void RaiseFileLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 ExitCode Fail(ExitCode code, std::string_view message) {
   LogError(message, {{"exit_code", static_cast<int>(code)}});
   return code;
@@ -346,6 +337,8 @@ ExitCode RunSupervisor(const WorkerOptions& options) {
   if (const LaunchError error = MakeLaunchPlan(options, &plan); error.code != ExitCode::kOk) {
     return Fail(error.code, error.message);
   }
+  if (const absl::Status tls = CheckTlsFiles(options.tls, "--tls_client_ca"); !tls.ok())
+    return Fail(ExitCode::kModelOrData, std::string(tls.message()));
   const auto address = ProbeListenAddress(options.listen);
   if (!address.ok()) {
     const bool usage = absl::IsInvalidArgument(address.status());
@@ -359,7 +352,7 @@ ExitCode RunSupervisor(const WorkerOptions& options) {
                                            page->get());
   if (!server.ok()) return Fail(ExitCode::kCannotBind, std::string(server.status().message()));
   LogInfo(absl::StrFormat("metrics on port %d", (*server)->port()));
-  if (!address->loopback) {
+  if (options.tls.cert.empty() && !address->loopback) {
     LogWarning(
         "LISTENING BEYOND LOOPBACK WITHOUT TLS: anyone who reaches this port may use the model and "
         "read its answers",

@@ -29,7 +29,7 @@ std::string CheckOptions(const WorkerOptions& options) {
   }
   if (options.stall_limit < kLeastStallLimit) return "--stall_limit takes 1s or more";
   if (options.max_restarts < 0) return "--max_restarts takes 0 or more";
-  return "";
+  return std::string(CheckServerTlsFlags(options.tls).message());
 }
 
 }  // namespace
@@ -55,6 +55,9 @@ std::optional<ExitCode> ParseWorkerFlags(int argc,
   flags.Bind("max_queued_tokens", &options->max_queued_tokens);
   flags.Bind("prefix_cache", &options->prefix_cache);
   flags.Bind("verify_weights", &options->verify_weights);
+  flags.Bind("tls_cert", &options->tls.cert);
+  flags.Bind("tls_key", &options->tls.key);
+  flags.Bind("tls_client_ca", &options->tls.peer_ca);
   flags.Bind("stall_limit", &options->stall_limit);
   flags.Bind("max_restarts", &options->max_restarts);
   flags.Bind("drain_timeout", &options->drain_timeout);

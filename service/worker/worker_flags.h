@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "service/access/tls_files.h"
 #include "service/api/exit_code.h"
 
 namespace phi::service {
@@ -26,6 +27,7 @@ struct WorkerOptions {
   uint32_t max_queued_tokens = 0;
   bool prefix_cache = true;
   bool verify_weights = true;
+  TlsFiles tls;
   absl::Duration stall_limit;
   int max_restarts = 0;
   absl::Duration drain_timeout;

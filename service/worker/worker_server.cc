@@ -4,12 +4,17 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "kernels/backend.h"
 #include "phi/worker/v1/worker.grpc.pb.h"
-#include "service/api/generation_parameters.h"
+#include "service/access/periodic_thread.h"
+#include "service/access/port_limits.h"
+#include "service/access/self_probe.h"
+#include "service/access/tls_credentials.h"
+#include "service/access/tls_monitor.h"
 #include "service/api/grpc_deadline.h"
 #include "service/worker/status_board.h"
 #include "service/worker/token_stream_call.h"
@@ -19,9 +24,7 @@ namespace {
 
 namespace proto = phi::worker::v1;
 
-// Above max_sequences and the queue: status watchers, health watchers, and calls about to be
-// refused.
-constexpr uint32_t kSpareStreams = 64;
+constexpr absl::Duration kFileInterval = absl::Seconds(2);
 
 class WorkerService final : public proto::Worker::CallbackService {
  public:
@@ -74,23 +77,6 @@ class WorkerService final : public proto::Worker::CallbackService {
   StatusBoard board_;
 };
 
-void SetLimits(const SchedulerLimits& limits, grpc::ServerBuilder& builder) {
-  builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
-  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
-  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
-  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 64 << 10);
-  builder.AddChannelArgument(
-      GRPC_ARG_MAX_CONCURRENT_STREAMS,
-      static_cast<int>(limits.max_sequences + limits.max_queued_requests + kSpareStreams));
-  // Two workers on one port would share its connections without an error.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
-}
-
 class WorkerServerImpl final : public WorkerServer {
  public:
   WorkerServerImpl(const WorkerServerOptions& options, StepLoop* loop) : service_(options, loop) {}
@@ -100,13 +86,17 @@ class WorkerServerImpl final : public WorkerServer {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
-    builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort(options.listen, MakeServerCredentials(options.tls), &port_);
     builder.RegisterService(&service_);
-    SetLimits(options.limits, builder);
+    LimitPort(WorkerPortLimits(options.limits.max_sequences + options.limits.max_queued_requests),
+              builder);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port_ == 0) {
       return absl::UnavailableError(absl::StrFormat("cannot bind %s", options.listen));
     }
+    WatchTls(options);
+    self_probe_.emplace(
+        SelfProbe::Options{.listen = options.listen, .port = port_, .on_stuck = EndStuckProcess});
     SetServing("liveness", true);
     SetServing("readiness", true);
     SetServing("", true);
@@ -122,6 +112,7 @@ class WorkerServerImpl final : public WorkerServer {
 
   void Shutdown(std::chrono::milliseconds grace) override {
     if (server_ == nullptr) return;
+    self_probe_.reset();
     SetNotReady();
     service_.Stop();
     server_->Shutdown(ToGrpcDeadline(SteadyNow() + grace));
@@ -130,6 +121,13 @@ class WorkerServerImpl final : public WorkerServer {
   }
 
  private:
+  void WatchTls(const WorkerServerOptions& options) {
+    if (options.tls.cert.empty()) return;
+    tls_monitor_.emplace(options.tls,
+                         options.metrics->Get(MetricId::kTlsCertificateExpiryTimestampSeconds));
+    tls_monitor_->Look();
+    tls_watch_.emplace(kFileInterval, [this] { tls_monitor_->Look(); });
+  }
   void SetServing(const std::string& name, bool serving) {
     server_->GetHealthCheckService()->SetServingStatus(name, serving);
   }
@@ -137,6 +135,9 @@ class WorkerServerImpl final : public WorkerServer {
   WorkerService service_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
+  std::optional<TlsMonitor> tls_monitor_;
+  std::optional<PeriodicThread> tls_watch_;
+  std::optional<SelfProbe> self_probe_;
 };
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "service/access/tls_files.h"
+#include "service/telemetry/metric_page.h"
 #include "service/worker/scheduler.h"
 #include "service/worker/step_loop.h"
 
@@ -22,6 +24,8 @@ struct ReplicaIdentity {
 
 struct WorkerServerOptions {
   std::string listen;  // "127.0.0.1:50052"; port 0 picks one
+  TlsFiles tls = {};
+  const MetricPage* metrics = nullptr;  // outlives the server; needed with TLS
   ReplicaIdentity identity;
   SchedulerLimits limits;
 };
@@ -30,8 +34,8 @@ struct WorkerServerOptions {
 // reflection. Its handlers only check and enqueue.
 class WorkerServer {
  public:
-  // Listens and is SERVING. `loop` outlives the server. UNAVAILABLE naming the address when it
-  // cannot be bound.
+  // Listens and is SERVING, on files that CheckTlsFiles has passed. `loop` outlives the server.
+  // UNAVAILABLE naming the address when it cannot be bound.
   static absl::StatusOr<std::unique_ptr<WorkerServer>> Start(const WorkerServerOptions& options,
                                                              StepLoop* loop);
   virtual ~WorkerServer() = default;

@@ -89,13 +89,16 @@ class Client:
     """Calls of phi.v1.TextGeneration and health on one channel.
 
     `tls_ca`: PEM bytes of the CA that the server is checked against; without it the channel is plain. `token`: a bearer token.
+    `certificate`: the client's own (certificate, private key), as PEM bytes.
     """
 
-    def __init__(self, address, tls_ca=None, token=None):
+    def __init__(self, address, tls_ca=None, token=None, certificate=(None, None)):
+        options = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own: channels alike would share one
         if tls_ca is None:
-            self.channel = grpc.insecure_channel(address)
+            self.channel = grpc.insecure_channel(address, options)
         else:
-            self.channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(tls_ca))
+            own, key = certificate
+            self.channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(tls_ca, key, own), options)
         if token is not None:
             self.channel = grpc.intercept_channel(self.channel, _BearerToken(token))
 
@@ -153,6 +156,14 @@ class Client:
         except grpc.RpcError as error:
             return Refusal(error)
         raise AssertionError(f"was answered: {answer}")
+
+    def refusal_or_none(self, prompt, **fields):
+        """The Refusal of a call that may fail."""
+        try:
+            self.generate(prompt, **fields)
+        except grpc.RpcError as error:
+            return Refusal(error)
+        return None
 
     def tokenize(self, text):
         call = self._unary("Tokenize", "phi.v1.TokenizeRequest", "phi.v1.TokenizeResponse")

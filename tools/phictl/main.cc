@@ -20,9 +20,7 @@ int main(int argc, char** argv) {
       "  phictl generate - --max-new-tokens 100 --stop-condition top_level < half_a_function.py\n"
       "  phictl info --address router.example:50051");
   Connection connection;
-  std::string timeout = "10m";
-  app.add_option("--address", connection.address, "The router's HOST:PORT")->capture_default_str();
-  app.add_option("--timeout", timeout, "Longest time to wait, such as 30s")->capture_default_str();
+  const auto read_connection = AddConnectionFlags(app, connection);
   const std::map<std::string, Command> commands = {{"generate", AddGenerate(app)},
                                                    {"tokenize", AddTokenize(app)},
                                                    {"info", AddInfo(app)},
@@ -37,9 +35,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return error.get_exit_code() == 0 ? app.exit(error) : usage_error(error.what());
   }
-  if (!absl::ParseDuration(timeout, &connection.timeout) ||
-      connection.timeout <= absl::ZeroDuration()) {
-    return usage_error("--timeout takes a time such as 30s, not '" + timeout + "'");
-  }
+  if (const absl::Status status = read_connection(); !status.ok())
+    return usage_error(std::string(status.message()));
   return commands.at(app.get_subcommands().front()->get_name())(connection);
 }

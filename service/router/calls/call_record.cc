@@ -65,6 +65,7 @@ void ReportCall(const CallRecord& record, const absl::Status& status, const Metr
       record.first_token.has_value() ? 1e3 * Seconds(*record.first_token - record.arrival) : 0;
   LogInfo("call",
           {{"request_id", record.request_id},
+           {"caller", record.caller},
            {"method", LabelValues<MethodLabel>()[static_cast<size_t>(record.method)]},
            {"code", CodeLabelValues()[static_cast<size_t>(status.code())]},
            {"reason", ReasonForLog(record, status)},

@@ -15,6 +15,7 @@ namespace phi::service {
 struct CallRecord {
   MethodLabel method = MethodLabel::kOther;
   std::string request_id;
+  std::string caller;  // its token's name; empty where no token is asked for
   SteadyTime arrival;
   SteadyDuration own_time{};                // the router's, waits excluded
   std::optional<SteadyTime> working_since;  // own time that is not in it yet

@@ -13,11 +13,16 @@
 namespace phi::service {
 namespace {
 
-GenerateCall::Origin OriginOf(const grpc::CallbackServerContext& rpc, MethodLabel method) {
+GenerateCall::Origin OriginOf(RouterContext& context,
+                              const grpc::CallbackServerContext& rpc,
+                              MethodLabel method) {
+  auto grant = context.access.Admit(rpc.client_metadata());
+  const bool has_name = grant.ok() && !grant->name().empty();
   return {.method = method,
           .deadline = DeadlineOf(rpc, SteadyNow()),
-          .caller = PeerHost(rpc.peer()),
-          .cache_salt = ""};
+          .caller = has_name ? grant->name() : PeerHost(rpc.peer()),
+          .cache_salt = has_name ? grant->name() : "",
+          .grant = std::move(grant)};
 }
 
 void AddTrailers(const AnswerSink::End& end, grpc::CallbackServerContext& rpc) {
@@ -47,8 +52,8 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public AnswerSink {
   UnaryReactor(RouterContext& context, grpc::CallbackServerContext& rpc, grpc::ByteBuffer& response)
       : rpc_(rpc),
         response_(response),
-        call_(
-            std::make_shared<GenerateCall>(context, this, OriginOf(rpc, MethodLabel::kGenerate))) {}
+        call_(std::make_shared<GenerateCall>(
+            context, this, OriginOf(context, rpc, MethodLabel::kGenerate))) {}
 
   void Start(const grpc::ByteBuffer& request) { call_->Start(request); }
 
@@ -77,7 +82,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, p
   StreamReactor(RouterContext& context, grpc::CallbackServerContext& rpc)
       : rpc_(rpc),
         call_(std::make_shared<GenerateCall>(
-            context, this, OriginOf(rpc, MethodLabel::kGenerateStream))) {}
+            context, this, OriginOf(context, rpc, MethodLabel::kGenerateStream))) {}
 
   void Start(const grpc::ByteBuffer& request) { call_->Start(request); }
 

@@ -1,14 +1,12 @@
 #include "service/router/replicas/replica_pool.h"
 
 #include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
+#include "service/access/port_limits.h"
 #include "service/api/error.h"
-#include "service/api/generation_parameters.h"
 #include "service/router/dispatcher.h"
 #include "service/router/replicas/replica.h"
 #include "service/router/replicas/replica_watch.h"
@@ -19,20 +17,14 @@ namespace {
 
 constexpr absl::Duration kMaintenanceInterval = absl::Milliseconds(250);
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
-  grpc::ChannelArguments args;
-  // The pool itself tries again, and a call's second try goes elsewhere.
-  args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
-  args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-  args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
-  args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
-  args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  args.SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
-  // A connection of its own: gRPC would share one between channels of equal address and arguments.
-  args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), args);
+// `host`: whom the replica's certificate must name; empty: the address itself.
+std::shared_ptr<grpc::Channel> MakeChannel(
+    const std::string& address,
+    const std::string& host,
+    const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+  grpc::ChannelArguments args = ReplicaChannelArguments();
+  if (!host.empty()) args.SetString(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, host);
+  return grpc::CreateCustomChannel(address, credentials, args);
 }
 
 std::string_view StateName(ReplicaStateLabel state) {
@@ -76,7 +68,9 @@ std::unique_ptr<ReplicaPool> ReplicaPool::Start(Options options) {
 ReplicaPool::ReplicaPool(Options options) : options_(std::move(options)) {
   {
     const absl::MutexLock lock(&mutex_);
-    SetAddresses(options_.replicas.addresses);
+    Addresses addresses;
+    for (const std::string& address : options_.replicas.addresses) addresses[address] = "";
+    SetAddresses(addresses);
   }
   maintenance_ = std::jthread([this] { Maintain(); });
 }
@@ -125,40 +119,39 @@ void ReplicaPool::Maintain() {
 }
 
 void ReplicaPool::Resolve() {
-  std::set<std::string> addresses(options_.replicas.addresses.begin(),
-                                  options_.replicas.addresses.end());
+  Addresses addresses;
+  for (const std::string& address : options_.replicas.addresses) addresses[address] = "";
   for (const ReplicaList::Name& name : options_.replicas.names) {
     const auto found = LookUp(name);
     if (!found.ok()) {
       LogWarning("replica look-up failed; what is known stays", {{"name", name.host}});
       return;
     }
-    addresses.insert(found->begin(), found->end());
+    for (const std::string& address : *found) addresses.try_emplace(address, name.host);
   }
   {
     const absl::MutexLock lock(&mutex_);
-    SetAddresses(std::vector<std::string>(addresses.begin(), addresses.end()));
+    SetAddresses(addresses);
   }
   PublishReadiness();
 }
 
-void ReplicaPool::SetAddresses(const std::vector<std::string>& addresses) {
+void ReplicaPool::SetAddresses(const Addresses& addresses) {
   for (size_t i = replicas_.size(); i-- > 0;) {
-    if (std::find(addresses.begin(), addresses.end(), replicas_[i]->address) == addresses.end()) {
-      RemoveReplica(i);
-    }
+    if (!addresses.contains(replicas_[i]->address)) RemoveReplica(i);
   }
-  for (const std::string& address : addresses) {
-    const bool known = std::any_of(replicas_.begin(), replicas_.end(), [&](const auto& replica) {
-      return replica->address == address;
-    });
-    if (!known) AddReplica(address);
+  for (const auto& [address, host] : addresses) {
+    const bool known =
+        std::any_of(replicas_.begin(), replicas_.end(), [&wanted = address](const auto& replica) {
+          return replica->address == wanted;
+        });
+    if (!known) AddReplica(address, host);
   }
   options_.metrics->Get(MetricId::kRouterReplicasExpected)
       .Set(static_cast<double>(replicas_.size()));
 }
 
-void ReplicaPool::AddReplica(const std::string& address) {
+void ReplicaPool::AddReplica(const std::string& address, const std::string& host) {
   const auto slot = options_.metrics->AddReplica(address);
   if (!slot.ok()) {
     LogWarning("too many replicas; one is left out", {{"replica", address}});
@@ -166,7 +159,8 @@ void ReplicaPool::AddReplica(const std::string& address) {
   }
   auto replica = std::make_shared<Replica>();
   replica->address = address;
-  replica->stub = phi::worker::v1::Worker::NewStub(MakeChannel(address));
+  replica->stub =
+      phi::worker::v1::Worker::NewStub(MakeChannel(address, host, options_.credentials));
   replica->metric_slot = *slot;
   for (size_t state = 0; state < kNumReplicaStates; ++state) {
     replica->state_series[state] =

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <grpcpp/security/credentials.h>
+
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -54,7 +57,8 @@ class ReplicaPool {
  public:
   struct Options {
     ReplicaList replicas;
-    std::string fingerprint;  // of the router's own model directory
+    std::string fingerprint;                                // of the router's own model directory
+    std::shared_ptr<grpc::ChannelCredentials> credentials;  // shared by the replicas' channels
     MetricPage* metrics = nullptr;
     // Called when `any replica is ready` changes, one call at a time.
     std::function<void(bool)> on_ready_change;
@@ -98,9 +102,11 @@ class ReplicaPool {
   explicit ReplicaPool(Options options);
   void Maintain();
   void Resolve() ABSL_LOCKS_EXCLUDED(mutex_);
-  void SetAddresses(const std::vector<std::string>& addresses)
+  // By address, the name it was found behind; empty for one that was given as it is.
+  using Addresses = std::map<std::string, std::string>;
+  void SetAddresses(const Addresses& addresses) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AddReplica(const std::string& address, const std::string& host)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void AddReplica(const std::string& address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RemoveReplica(size_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StartDueWatches(SteadyTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnWatchStatus(Replica& replica, const phi::worker::v1::ReplicaStatus& status)

@@ -64,6 +64,9 @@ void CopyFlags(const WorkerOptions& options, RankSpec* spec) {
   spec->max_queued_tokens = options.max_queued_tokens;
   spec->prefix_cache = options.prefix_cache;
   spec->verify_weights = options.verify_weights;
+  spec->tls_cert = options.tls.cert;
+  spec->tls_key = options.tls.key;
+  spec->tls_client_ca = options.tls.peer_ca;
   spec->stall_limit_ms = absl::ToInt64Milliseconds(options.stall_limit);
   spec->drain_timeout_ms = absl::ToInt64Milliseconds(options.drain_timeout);
   spec->log_format = options.log_format;

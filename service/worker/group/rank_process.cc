@@ -163,8 +163,11 @@ SchedulerLimits LimitsOf(const RankSpec& spec) {
           .prefix_cache = spec.prefix_cache};
 }
 
-WorkerServerOptions ServerOptionsOf(const RankSpec& spec) {
+WorkerServerOptions ServerOptionsOf(const RankContext& context) {
+  const RankSpec& spec = context.spec;
   return {.listen = spec.listen,
+          .tls = {.cert = spec.tls_cert, .key = spec.tls_key, .peer_ca = spec.tls_client_ca},
+          .metrics = context.metrics.get(),
           .identity = {.epoch = spec.epoch,
                        .fingerprint = spec.fingerprint,
                        .world_size = static_cast<uint32_t>(spec.world_size),
@@ -193,7 +196,7 @@ RankEnd RunLeader(RankContext& context) {
   if (spec.world_size > 1) std::filesystem::remove_all(spec.rendezvous_dir, ignored);
 
   loop.Start();
-  auto server = WorkerServer::Start(ServerOptionsOf(spec), &loop);
+  auto server = WorkerServer::Start(ServerOptionsOf(context), &loop);
   if (!server.ok()) return {ExitCode::kCannotBind, server.status()};
   (*context.group)->serving_ns = MonotonicNanos();
   LogDebug("leader serves",

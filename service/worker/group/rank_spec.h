@@ -40,6 +40,9 @@ struct RankSpec {
   uint32_t max_queued_tokens = 0;
   bool prefix_cache = true;
   bool verify_weights = true;
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_client_ca;
   int64_t stall_limit_ms = 0;
   int64_t drain_timeout_ms = 0;
   std::string log_format;
