@@ -1,0 +1,37 @@
+"""A `grpc-timeout` that is none, or none at all: the server's own `--max_time_limit` ends the call."""
+
+import pytest
+from phi_client import Client, finish_name, message_class
+from phi_programs import SANITIZED
+from raw_http2 import GENERATE, Connection
+
+# Shorter than an answer to the end of the context takes, longer than its first token.
+LIMIT_MS = 600 if SANITIZED else 100
+REPLICA = {"tensor_parallel": 2, "router_flags": (f"--max_time_limit={LIMIT_MS}ms",)}
+PROMPT = "def f():\n"
+# As far as the context goes, with all that makes a token slow, so that the limit comes first.
+ENDLESS = Client.request(PROMPT, max_new_tokens=400, ignore_eos=True, logprobs=20, n=3, temperature=1.0)
+
+
+def asked(address, **headers):
+    """(gRPC status, finish reasons) of an endless request by raw HTTP/2."""
+    with Connection(address) as connection:
+        answer = connection.call(GENERATE, ENDLESS.SerializeToString(), **headers)
+    status = int(answer["grpc-status"])
+    body = message_class("phi.v1.GenerateResponse").FromString(answer["data"][5:])
+    return status, [finish_name(completion.finish) for completion in body.completions]
+
+
+@pytest.mark.parametrize("timeout", [None, "-1S", "abc", "9" * 40, "", "1", "1x", "99999999H"], ids=str)
+def test_row31_a_timeout_that_is_none(served, timeout):
+    headers = {} if timeout is None else {"grpc_timeout": timeout}
+    status, reasons = asked(served.router.address, **headers)
+    if status == 0:
+        assert set(reasons) == {"TIME_LIMIT"}, reasons
+    else:
+        assert status == 4, "neither ended by the limit nor refused for it"  # DEADLINE_EXCEEDED: no token came in time
+
+
+def test_row31_a_timeout_of_nothing(served):
+    with Connection(served.router.address) as connection:
+        assert connection.call(GENERATE, ENDLESS.SerializeToString(), grpc_timeout="0n").get("grpc-status") == "4"
