@@ -232,7 +232,7 @@ void StreamBackend::CopyKvBlocks(const AttentionShape& shape, KvLayer cache) {
       Note(cudaMemcpyAsync(blocks + static_cast<size_t>(copy.to) * bytes,
                            blocks + static_cast<size_t>(copy.from) * bytes,
                            bytes,
-                           cudaMemcpyDeviceToDevice,
+                           cudaMemcpyDefault,
                            stream_.get()),
            "copying KV blocks");
     }
