@@ -25,6 +25,7 @@ void Scheduler::SetChunkLimits(const ChunkLimits& chunks) {
 
 absl::Status Scheduler::Submit(EngineRequest request) {
   PHI_RETURN_IF_ERROR(CheckAdmission(request, limits_, occupancy()));
+  PHI_RETURN_IF_ERROR(CheckShareOfQueue(queue_.size_of(request.caller), limits_, occupancy()));
   const uint64_t id = request.id;
   const auto num_prompt_tokens = static_cast<uint32_t>(request.prompt.size());
   queue_.Push(request.caller,

@@ -64,6 +64,10 @@ absl::Status CheckRequest(const EngineRequest& request, const SchedulerLimits& l
   return absl::OkStatus();
 }
 
+uint32_t FreeSeats(const SchedulerLimits& limits, const Occupancy& occupancy) {
+  return limits.max_sequences - std::min(limits.max_sequences, occupancy.running_sequences);
+}
+
 }  // namespace
 
 uint32_t BlocksFor(uint64_t num_tokens) {
@@ -79,8 +83,7 @@ absl::Status CheckAdmission(const EngineRequest& request,
                             const SchedulerLimits& limits,
                             const Occupancy& occupancy) {
   PHI_RETURN_IF_ERROR(CheckRequest(request, limits));
-  const uint32_t seats =
-      limits.max_sequences - std::min(limits.max_sequences, occupancy.running_sequences);
+  const uint32_t seats = FreeSeats(limits, occupancy);
   if (occupancy.waiting_requests < seats) return absl::OkStatus();
   if (occupancy.waiting_requests - seats >= limits.max_queued_requests) {
     return MakeRetryError(
@@ -93,6 +96,16 @@ absl::Status CheckAdmission(const EngineRequest& request,
         ErrorReason::kTokenBudget, "the queue holds as many prompt tokens as it may", kRetryAfter);
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckShareOfQueue(size_t waiting_of_caller,
+                               const SchedulerLimits& limits,
+                               const Occupancy& occupancy) {
+  const size_t places = size_t{limits.max_queued_requests} + FreeSeats(limits, occupancy);
+  const size_t room = places - std::min<size_t>(places, occupancy.waiting_requests);
+  if (waiting_of_caller < kShareOfQueue * room) return absl::OkStatus();
+  return MakeRetryError(
+      ErrorReason::kQueueFull, "this caller's share of the queue is taken", kRetryAfter);
 }
 
 }  // namespace phi::service

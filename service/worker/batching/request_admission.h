@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -40,5 +41,14 @@ uint32_t BlocksNeeded(const EngineRequest& request);
 absl::Status CheckAdmission(const EngineRequest& request,
                             const SchedulerLimits& limits,
                             const Occupancy& occupancy);
+
+// A caller may have kShareOfQueue times as many requests waiting as there is room left, so that one
+// who floods a queue leaves a part of it to others, and each of them leaves a part of that.
+// QUEUE_FULL. Source: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory
+// packet switches" (IEEE/ACM Transactions on Networking, 1998).
+inline constexpr size_t kShareOfQueue = 8;
+absl::Status CheckShareOfQueue(size_t waiting_of_caller,
+                               const SchedulerLimits& limits,
+                               const Occupancy& occupancy);
 
 }  // namespace phi::service

@@ -46,4 +46,9 @@ bool WaitingQueue::Remove(uint64_t id) {
   return true;
 }
 
+size_t WaitingQueue::size_of(std::string_view caller) const {
+  const auto found = callers_.find(std::string(caller));
+  return found == callers_.end() ? 0 : found->second->entries.size();
+}
+
 }  // namespace phi::service

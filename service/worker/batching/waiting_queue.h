@@ -34,6 +34,7 @@ class WaitingQueue {
   size_t size() const { return places_.size(); }
   bool empty() const { return places_.empty(); }
   size_t num_callers() const { return callers_.size(); }
+  size_t size_of(std::string_view caller) const;
 
  private:
   struct Entry {

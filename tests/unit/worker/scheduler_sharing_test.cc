@@ -20,7 +20,7 @@ SchedulerLimits SmallLimits() {
           .max_sequences = 4,
           .max_step_tokens = 64,
           .num_kv_blocks = 40,
-          .max_queued_requests = 100,
+          .max_queued_requests = 200,
           .max_queued_tokens = 10'000};
 }
 
@@ -298,6 +298,22 @@ TEST_F(SchedulerSharing, Row65_CallerOfOneIsServedBesideCallerOfHundreds) {
   EXPECT_LE(driver_.ends().size(), 6u + 4u + 4u);
   driver_.RunToEnd();
   ExpectAnswersAlone();
+}
+
+TEST(CheckShareOfQueue, Row65_WhoFloodsTheQueueLeavesRoomForOthers) {
+  const SchedulerLimits limits{.max_sequences = 4, .max_queued_requests = 64};
+  Occupancy occupancy{.running_sequences = 4};
+  const auto flood = [&] {
+    size_t waiting = 0;
+    while (occupancy.waiting_requests < limits.max_queued_requests &&
+           CheckShareOfQueue(waiting, limits, occupancy).ok()) {
+      ++waiting;
+      ++occupancy.waiting_requests;
+    }
+    return waiting;
+  };
+  EXPECT_EQ(flood(), 57u);
+  EXPECT_GE(flood(), 6u);
 }
 
 TEST_F(SchedulerSharing, Row67_ShortPromptsPassALongOne) {

@@ -192,7 +192,11 @@ TEST_F(StepLoopTest, RefusesAtOnceWhenFull) {
   rank_.step_us = 2000;
   loop_.Start();
   std::vector<std::shared_ptr<RecordingSink>> sinks;
-  for (uint64_t id = 1; id <= 16; ++id) sinks.push_back(Submit(Request(id, 4, 30)));
+  for (uint64_t id = 1; id <= 16; ++id) {
+    EngineRequest request = Request(id, 4, 30);
+    request.caller = std::to_string(id % 4);  // one alone may not fill the queue
+    sinks.push_back(Submit(request));
+  }
   EXPECT_EQ(ReasonOf(loop_.Submit(Request(17, 4, 30), std::make_shared<RecordingSink>())),
             ErrorReason::kQueueFull);
   EXPECT_EQ(ReasonOf(loop_.Submit(Request(17, 199, 30), std::make_shared<RecordingSink>())),
