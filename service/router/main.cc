@@ -54,6 +54,7 @@ int Run(const RouterOptions& options) {
   RaiseFileLimit();
   auto metrics = MetricPage::Create(1);
   if (!metrics.ok()) return Fail(ExitCode::kInternal, metrics.status());
+  (*metrics)->ShowCounters({MetricSource::kRouter, MetricSource::kAll});
   const absl::Status logging =
       StartLogging({.program = "phi-router",
                     .format = options.log_format,

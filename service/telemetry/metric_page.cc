@@ -242,6 +242,21 @@ MetricPage::Series MetricPage::Get(MetricId id, std::initializer_list<LabelIndex
   return result;
 }
 
+void MetricPage::ShowCounters(std::initializer_list<MetricSource> sources) const {
+  constexpr size_t kFew = 8;
+  for (const MetricRow& row : MetricCatalog()) {
+    const bool wanted = std::find(sources.begin(), sources.end(), row.source) != sources.end();
+    const bool closed = std::all_of(row.labels.begin(), row.labels.end(), [](const auto& label) {
+      return label.kind == LabelKind::kValues;
+    });
+    const size_t num_series = layout_->num_series[static_cast<size_t>(row.id)];
+    if (!wanted || !closed || row.type != MetricType::kCounter || num_series > kFew) continue;
+    for (size_t i = 0; i < num_series; ++i) {
+      layout_->SeriesCells(row, i)[0].store(1, std::memory_order_relaxed);
+    }
+  }
+}
+
 absl::StatusOr<size_t> MetricPage::AddReplica(std::string_view name) {
   PHI_CHECK(!name.empty(), "a replica needs a name");
   const std::lock_guard lock(layout_->mutex);

@@ -327,6 +327,8 @@ ExitCode RunSupervisor(const WorkerOptions& options) {
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   auto page = MetricPage::CreateShared(options.tensor_parallel);
   if (!page.ok()) return Fail(ExitCode::kInternal, std::string(page.status().message()));
+  (*page)->ShowCounters(
+      {MetricSource::kLeader, MetricSource::kRank, MetricSource::kSupervisor, MetricSource::kAll});
   const absl::Status logging = StartLogging({.program = "phi-worker",
                                              .format = options.log_format,
                                              .level = options.log_level,

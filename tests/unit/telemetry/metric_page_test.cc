@@ -56,6 +56,19 @@ TEST(MetricPageTest, ASeriesWithLabelsIsSeenOnceWrittenTo) {
   EXPECT_THAT(Text(**page), Not(HasSubstr("queued")));
 }
 
+TEST(MetricPageTest, CountersCanBeShownBeforeTheirFirstEvent) {
+  const auto page = MetricPage::Create(2);
+  ASSERT_TRUE(page.ok());
+  (*page)->ShowCounters({MetricSource::kLeader, MetricSource::kSupervisor});
+  const std::string text = Text(**page);
+  EXPECT_THAT(text, HasSubstr("phi_cancelled_total{stage=\"queued\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("phi_replica_restarts_total{cause=\"stall\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("\nphi_preemptions_total 0\n"));
+  EXPECT_THAT(text, Not(HasSubstr("phi_router")));  // another program's
+  EXPECT_THAT(text, Not(HasSubstr("phi_collective")));
+  EXPECT_THAT(text, Not(HasSubstr("_seconds")));  // gauges and histograms come when they are known
+}
+
 TEST(MetricPageTest, EveryLabelCombinationHasItsOwnCell) {
   const auto page = MetricPage::Create(3);
   ASSERT_TRUE(page.ok());
