@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <utility>
@@ -27,11 +28,14 @@ void CloseAll(std::vector<int>& fds) {
   fds.clear();
 }
 
+// Where Gloo's ranks find each other. Memory rather than a disk: a container's root is often
+// read-only, its /dev/shm never.
 absl::StatusOr<std::string> MakeRendezvousDir() {
-  std::error_code error;
-  const std::filesystem::path base = std::filesystem::temp_directory_path(error);
-  std::string path =
-      ((error ? std::filesystem::path("/tmp") : base) / "phi-worker-XXXXXX").string();
+  const char* asked = std::getenv("TMPDIR");
+  const std::string base = asked != nullptr                ? asked
+                           : access("/dev/shm", W_OK) == 0 ? "/dev/shm"
+                                                           : "/tmp";
+  std::string path = base + "/phi-worker-XXXXXX";
   if (mkdtemp(path.data()) == nullptr)
     return absl::ErrnoToStatus(errno, absl::StrFormat("making %s", path));
   return path;
