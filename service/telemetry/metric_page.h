@@ -60,8 +60,8 @@ class MetricPage {
   // on, others once they were written to.
   Series Get(MetricId id, std::initializer_list<LabelIndex> labels = {}) const;
 
-  // Exports the counters of these sources that have no label or a few closed ones as 0 from here on:
-  // Prometheus's increase() cannot see a series that begins at 1.
+  // Exports the counters of these sources that have no label or a few closed ones as 0 from here
+  // on: Prometheus's increase() cannot see a series that begins at 1.
   void ShowCounters(std::initializer_list<MetricSource> sources) const;
 
   // Names a free replica slot, kMaxReplicas at most (RESOURCE_EXHAUSTED); its series vanish with
