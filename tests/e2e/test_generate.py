@@ -167,3 +167,14 @@ def test_a_cancelled_stream_frees_its_place(client):
         stream.cancel()
     fresh = Client.request(PROMPT, max_new_tokens=3)
     assert client.generate(fresh.SerializeToString()).completions[0].finish.generated_tokens > 0
+
+
+def test_a_prompt_seen_before_is_told_as_cached(client):
+    """Of whole blocks, and never all of a prompt: its last row is computed for the first token."""
+    prompt = [6 + i for i in range(100)]
+    first, second = (client.generate(prompt, max_new_tokens=4, ignore_eos=True) for _ in range(2))
+    assert first.summary.usage.cached_prompt_tokens == 0
+    assert 32 < second.summary.usage.cached_prompt_tokens < len(prompt)
+    assert first.completions == second.completions
+    streamed = join(client.stream(prompt, max_new_tokens=4, ignore_eos=True))[3]
+    assert streamed.summary.usage.cached_prompt_tokens == second.summary.usage.cached_prompt_tokens
