@@ -199,13 +199,14 @@ void GenerateCall::OnReplicaMessage(const phi::worker::v1::GenerateResponse& mes
   }
   const absl::StatusOr<bool> stopped = answers_->Add(message);
   record_.generated_tokens = answers_->generated_tokens();
-  if (!stopped.ok() || answers_->ended()) {
-    replica_finished_ = stopped.ok() && !*stopped;
-    EndCall(stopped.status());
+  if (stopped.ok() && *stopped && replica_call_ != nullptr)
+    replica_call_->EndSample(message.index());
+  if (stopped.ok() && !answers_->ended()) {
+    WriteOrFinish();
     return;
   }
-  if (*stopped && replica_call_ != nullptr) replica_call_->EndSample(message.index());
-  WriteOrFinish();
+  replica_ends_ = stopped.ok();
+  EndCall(stopped.status());
 }
 
 void GenerateCall::OnReplicaEnd(const absl::Status& status) {
@@ -287,8 +288,8 @@ void GenerateCall::EndCall(const absl::Status& status) {
 
 void GenerateCall::StopUpstream() {
   tokenizing_.request_stop();
-  // One that has finished by itself is not cancelled: the replica would count it as such.
-  if (replica_call_ != nullptr && !replica_finished_) replica_call_->Cancel();
+  // One that ends by itself is not cancelled: the replica would count it as such.
+  if (replica_call_ != nullptr && !replica_ends_) replica_call_->Cancel();
 }
 
 void GenerateCall::CutOff(const absl::Status& status) {

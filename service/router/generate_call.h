@@ -127,7 +127,8 @@ class GenerateCall final : public ReplicaCall::Listener,
   RequestCost cost_ ABSL_GUARDED_BY(mutex_);
   std::optional<AnswerSet> answers_ ABSL_GUARDED_BY(mutex_);  // once the prompt is known
   ReplicaCall* replica_call_ ABSL_GUARDED_BY(mutex_) = nullptr;
-  bool replica_finished_ ABSL_GUARDED_BY(mutex_) = false;
+  // All samples have ended, and the replica knows or has just been told.
+  bool replica_ends_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<RetryLabel> retry_ ABSL_GUARDED_BY(mutex_);  // why it was sent a second time
   phi::worker::v1::Summary replica_summary_ ABSL_GUARDED_BY(mutex_);
 

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 
 import pytest
-from phi_client import ROOT, join
-from phi_programs import NANO, Replica
+from phi_client import ROOT, finish_name, join
+from phi_programs import NANO, Replica, wait_until
 
 PROMPT = "def secret_function_name(n):\n"
 MAX_SERIES = 600
@@ -110,3 +110,15 @@ def test_one_log_line_a_call_without_its_text(replica):
     assert entries[0]["level"] == "info"
     for server in (replica.router, replica.worker):
         assert "secret_function_name" not in server.log()
+
+
+def test_a_call_that_ends_by_a_stop_is_no_cancelled_one(replica):
+    free = replica.client.generate(PROMPT, max_new_tokens=40, ignore_eos=True).completions[0].text
+    stopped = 'phi_request_duration_seconds_count{finish_reason="stop_string"}'
+    before = replica.worker.metric(stopped) or 0
+    for _ in range(5):
+        answer = replica.client.generate(PROMPT, max_new_tokens=400, ignore_eos=True, stop=[free[4:8]])
+        assert finish_name(answer.completions[0].finish) == "STOP_STRING"
+    wait_until(lambda: replica.worker.metric(stopped) == before + 5, "counted by its reason")
+    for stage in ("queued", "prefill", "decode"):
+        assert not replica.worker.metric(f'phi_cancelled_total{{stage="{stage}"}}')

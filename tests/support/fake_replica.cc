@@ -81,6 +81,9 @@ class FakeReplica::Call final : public grpc::ServerBidiReactor<GenerateRequest, 
   void OnDone() override;
   void TakeStart() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool NextMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool AllEnded() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return std::all_of(samples_.begin(), samples_.end(), [](const Sample& s) { return s.ended; });
+  }
   void End(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (!std::exchange(finished_, true)) Finish(status);
   }
@@ -95,6 +98,7 @@ class FakeReplica::Call final : public grpc::ServerBidiReactor<GenerateRequest, 
   std::vector<Sample> samples_ ABSL_GUARDED_BY(mutex_);
   size_t turn_ ABSL_GUARDED_BY(mutex_) = 0;
   bool started_ ABSL_GUARDED_BY(mutex_) = false;
+  bool hanging_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
@@ -240,8 +244,9 @@ void FakeReplica::Call::OnReadDone(bool ok) {
   if (!started_) {
     TakeStart();
   } else if (request_.end_sample().index() < samples_.size()) {
-    samples_[request_.end_sample().index()].ended = true;
+    samples_[request_.end_sample().index()].ended = !script_.deaf;
     service_->OnSampleEnded();
+    if (hanging_ && AllEnded()) End(script_.status);
   }
   StartRead(&request_);
 }
@@ -282,8 +287,10 @@ void FakeReplica::Call::Step() {
   if (finished_) return;
   if (NextMessage()) {
     StartWrite(&response_);
-  } else if (!script_.hang_at_end) {
+  } else if (!script_.hang_at_end || AllEnded()) {
     End(script_.status);
+  } else {
+    hanging_ = true;
   }
 }
 

@@ -28,7 +28,8 @@ class FakeReplica {
     // The end, once all tokens are sent. With an error status there is no finish reason.
     phi::v1::FinishReason finish = phi::v1::FINISH_REASON_MAX_NEW_TOKENS;
     grpc::Status status;
-    bool hang_at_end = false;  // neither: waits until the caller cancels
+    bool hang_at_end = false;  // neither: waits until the router ends all samples or cancels
+    bool deaf = false;         // takes no notice of a sample that the router ends
   };
   using ScriptFor = std::function<Script(const phi::worker::v1::StartGeneration&)>;
 

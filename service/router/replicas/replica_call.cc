@@ -14,13 +14,9 @@ ReplicaCall* ReplicaCall::Start(ReplicaLease lease,
                                 std::shared_ptr<Listener> listener) {
   auto* call = new ReplicaCall(std::move(lease), std::move(start), std::move(listener));
   call->context_.set_deadline(ToGrpcDeadline(deadline));
+  call->lease_.BeginCall(&call->context_);
   call->lease_.stub().async()->Generate(&call->context_, call);
-  // One sample is never ended alone, so there is nothing to say but the start.
-  if (call->request_.start().parameters().n() > 1) {
-    call->StartWrite(&call->request_);
-  } else {
-    call->StartWriteLast(&call->request_, grpc::WriteOptions());
-  }
+  call->StartWrite(&call->request_);
   call->StartRead(&call->response_);
   call->StartCall();
   return call;
@@ -69,6 +65,7 @@ void ReplicaCall::OnDone(const grpc::Status& status) {
   listener_->OnReplicaEnd(from_old_epoch_
                               ? MakeError(ErrorReason::kReplicaLost, "the replica started anew")
                               : FromGrpcStatus(status));
+  lease_.EndCall(&context_);
   delete this;
 }
 

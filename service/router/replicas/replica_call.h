@@ -41,7 +41,8 @@ class ReplicaCall : public grpc::ClientBidiReactor<phi::worker::v1::GenerateRequ
   // Any thread, any number of times; OnReplicaEnd still comes.
   void Cancel() { context_.TryCancel(); }
 
-  // Within OnReplicaMessage: that sample of several gets no more tokens; the others go on.
+  // Within OnReplicaMessage: that sample gets no more tokens; the others go on. After the last
+  // one's end the replica ends the call by itself.
   void EndSample(uint32_t index) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const ReplicaLease& lease() const { return lease_; }

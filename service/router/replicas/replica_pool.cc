@@ -61,6 +61,16 @@ phi::worker::v1::Worker::Stub& ReplicaLease::stub() const { return *replica_->st
 const std::string& ReplicaLease::address() const { return replica_->address; }
 bool ReplicaLease::IsCurrentEpoch() const { return replica_->incarnation == epoch_; }
 
+void ReplicaLease::BeginCall(grpc::ClientContext* call) const {
+  const absl::MutexLock lock(&pool_->users_mutex_);
+  pool_->calls_.insert(call);
+}
+
+void ReplicaLease::EndCall(grpc::ClientContext* call) const {
+  const absl::MutexLock lock(&pool_->users_mutex_);
+  pool_->calls_.erase(call);
+}
+
 std::unique_ptr<ReplicaPool> ReplicaPool::Start(Options options) {
   return std::unique_ptr<ReplicaPool>(new ReplicaPool(std::move(options)));
 }
@@ -88,7 +98,9 @@ ReplicaPool::~ReplicaPool() {
       if (replica->watch != nullptr) replica->watch->Cancel();
     }
   }
-  const absl::MutexLock lock(&users_mutex_, absl::Condition(this, &ReplicaPool::NoUsers));
+  const absl::MutexLock lock(&users_mutex_);
+  for (grpc::ClientContext* const call : calls_) call->TryCancel();
+  users_mutex_.Await(absl::Condition(this, &ReplicaPool::NoUsers));
 }
 
 void ReplicaPool::AddUser() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <grpcpp/client_context.h>
 #include <grpcpp/security/credentials.h>
 
 #include <atomic>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <unordered_set>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -42,6 +44,9 @@ class ReplicaLease {
   const Replica* replica() const { return replica_.get(); }
   // Whether the replica has not started anew since.
   bool IsCurrentEpoch() const;
+  // The call that it is for, which is cancelled if the pool goes before EndCall.
+  void BeginCall(grpc::ClientContext* call) const;
+  void EndCall(grpc::ClientContext* call) const;
 
  private:
   ReplicaPool* pool_;                 // waits for every lease before it goes
@@ -70,8 +75,8 @@ class ReplicaPool {
   };
 
   static std::unique_ptr<ReplicaPool> Start(Options options);
-  // Ends all watches, and waits for their ends and for those of all leases: a channel must not go
-  // on gRPC's own threads, which it would wait for.
+  // Ends all watches and calls, and waits for their ends and for those of all leases: a channel
+  // must not go on gRPC's own threads, which it would wait for.
   ~ReplicaPool();
   ReplicaPool(const ReplicaPool&) = delete;
   ReplicaPool& operator=(const ReplicaPool&) = delete;
@@ -132,6 +137,7 @@ class ReplicaPool {
   absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
   absl::Mutex users_mutex_;
   size_t num_users_ ABSL_GUARDED_BY(users_mutex_) = 0;
+  std::unordered_set<grpc::ClientContext*> calls_ ABSL_GUARDED_BY(users_mutex_);  // the leases'
   absl::Mutex publish_mutex_;
   bool published_ready_ ABSL_GUARDED_BY(publish_mutex_) = false;
   std::jthread maintenance_;

@@ -140,8 +140,29 @@ TEST_F(RouterCalls, StopFreesTheReplica) {
   auto request = Request();
   request.mutable_parameters()->add_stop("two");
   EXPECT_EQ(Stream(request).text(), "one ");
-  EXPECT_TRUE(
-      Eventually([&] { return replica.num_cancelled() == 1 && replica.num_active() == 0; }));
+  EXPECT_TRUE(Eventually([&] { return replica.num_active() == 0; }));
+  EXPECT_EQ(replica.num_samples_ended(), 1);
+  EXPECT_EQ(replica.num_cancelled(), 0) << "an alert on cancels would ring";
+}
+
+TEST_F(RouterCalls, ReplicaThatMissesAStopIsCutAtTheDeadlineOrTheRoutersEnd) {
+  Script deaf = Says("one two three");
+  deaf.hang_at_end = true;
+  deaf.deaf = true;
+  tests::FakeReplica& replica = AddReplica(deaf);
+  StartRouter();
+  auto request = Request();
+  request.mutable_parameters()->add_stop("two");
+  request.mutable_parameters()->mutable_time_limit()->set_seconds(1);
+  EXPECT_EQ(Stream(request).text(), "one ");
+  EXPECT_EQ(replica.num_active(), 1) << "the answer does not wait for the replica";
+  EXPECT_TRUE(Eventually([&] { return replica.num_active() == 0; }));
+  EXPECT_EQ(replica.num_cancelled(), 1);
+  request.mutable_parameters()->mutable_time_limit()->set_seconds(300);
+  EXPECT_EQ(Stream(request).text(), "one ");
+  EXPECT_EQ(replica.num_active(), 1);
+  router_.reset();  // does not wait for the deadline
+  EXPECT_TRUE(Eventually([&] { return replica.num_cancelled() == 2; }));
 }
 
 TEST_F(RouterCalls, TokenizeAndDetokenize) {
