@@ -11,7 +11,7 @@ PROMPT = "def add(a, b):\n    return a + b\n\n\ndef add(a, b):\n"
 # Does not occur in any text of ours, so that a refusal that repeats a prompt is seen.
 SECRET = "xyzzyplugh "
 END_OF_TEXT = "<|endoftext|>"
-PATIENCE = 120
+PATIENCE = 240  # an answer to the end of the context, under a sanitizer on a busy machine
 BOTH = ("Generate", "GenerateStream")
 
 

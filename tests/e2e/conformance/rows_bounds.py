@@ -107,7 +107,7 @@ LENGTHS = (
     Row(
         "min_new_tokens-at-max",
         "Not above `max_new_tokens`.",
-        lambda server: {"prompt": [5], "min_new_tokens": server.context - 1, "max_new_tokens": server.context - 1, "time_limit": 30},
+        lambda server: {"prompt": [5], "min_new_tokens": server.context - 1, "max_new_tokens": server.context - 1},
         Answered(lambda server, answer: len(answer.first.ids) == server.context - 1),
     ),
 )
