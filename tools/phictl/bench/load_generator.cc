@@ -126,6 +126,7 @@ void LoadGenerator::Launch(const PlannedRequest& planned, absl::Time due) {
 void LoadGenerator::OnCallEnd(StreamCall* call, size_t lane) {
   const absl::MutexLock lock(&mutex_);
   --lanes_[lane].inflight;
+  call->ReleaseChannel();
   live_.erase(call);
 }
 

@@ -26,6 +26,9 @@ class StreamCall final : public grpc::ClientReadReactor<phi::v1::GenerateStreamR
              const std::vector<uint32_t>& prompt);
   // By any thread before the end.
   void Cancel();
+  // By the owner at the end, before it forgets this call. The context holds the channel, and a
+  // channel whose last holder is one of gRPC's own threads takes away the queue that it runs on.
+  void ReleaseChannel() { context_.reset(); }
 
   void OnReadDone(bool ok) override;
   void OnDone(const grpc::Status& status) override;
