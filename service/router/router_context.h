@@ -19,7 +19,7 @@ struct CallLimits {
   uint32_t max_inflight_requests = 512;
   absl::Duration max_time_limit = absl::Minutes(10);
   absl::Duration slow_reader_timeout = absl::Seconds(30);
-  // What a stream may hold back for a slow reader.
+  // What a stream may hold back for a slow reader, in memory; only log-probabilities come near it.
   size_t max_pending_bytes = size_t{1} << 20;
 };
 

@@ -144,7 +144,8 @@ class Connection:
                 return {"reset": struct.unpack(">I", payload)[0], **result}
             if kind == DATA:
                 result["data"] += payload
-                self.send(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", max(1, len(payload)))))
+                for window in (0, stream):
+                    self.send(frame(WINDOW_UPDATE, 0, window, struct.pack(">I", max(1, len(payload)))))
             if kind in (DATA, HEADERS) and flags & END_STREAM:
                 return result
         raise AssertionError(f"stream {stream} does not end: {result}")

@@ -9,11 +9,15 @@
 namespace phi::service {
 namespace {
 
-// An estimate that costs nothing; what counts is that it grows with the message.
+// What the tokens take as parts of a message that waits, an estimate from above: an id, and with
+// log-probabilities an object with a text of its own for each candidate.
 size_t BytesOf(const phi::worker::v1::GenerateResponse& message) {
+  constexpr size_t kCandidateBytes = 128;
   size_t bytes = 0;
-  for (const auto& token : message.tokens())
-    bytes += 32 * (1 + static_cast<size_t>(token.top_size()));
+  for (const auto& token : message.tokens()) {
+    bytes += sizeof(uint32_t);
+    if (token.has_logprob()) bytes += kCandidateBytes * (1 + static_cast<size_t>(token.top_size()));
+  }
   return bytes;
 }
 

@@ -1,5 +1,7 @@
 """What every row of docs/reliability.md asserts beside its own promise: the replica is as it was before the fault."""
 
+import re
+
 from phi_programs import SANITIZED, alive, wait_until
 
 REFERENCES = (
@@ -29,6 +31,7 @@ class Quiet:
         self.replica = replica
         self.answers = self._answers()
         self.pids = [replica.router.pid, replica.worker.pid, *replica.worker.rank_pids().values()]
+        wait_until(lambda: not any(under_way(replica).values()), "nothing under way")
         self.blocks = self._blocks()
         self.memory = self._memory()
 
@@ -40,7 +43,9 @@ class Quiet:
         return answers
 
     def _blocks(self):
-        return sum(self.replica.worker.metric(f'phi_kv_blocks{{state="{state}"}}') for state in ("free", "cached", "owned"))
+        # All of one answer: between two scrapes a block may change its state.
+        text = self.replica.worker.http("/metrics")[1]
+        return sum(float(count) for count in re.findall(r'^phi_kv_blocks\{state="(?:free|cached|owned)"\} (\S+)$', text, re.M))
 
     def _memory(self):
         return {server.name: server.metric("process_resident_memory_bytes") for server in (self.replica.router, self.replica.worker)}
