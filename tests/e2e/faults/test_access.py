@@ -376,6 +376,19 @@ def test_row83_tokens_follow_their_file(served):
     assert not any(token in log for token in added.values()), "a token in the log"
 
 
+def test_row83_callers_share_no_cached_prompts(served):
+    """What a caller has sent before cannot be found out by another one's first-token time."""
+    prompt = list(range(100, 200))
+
+    def cached(name):
+        with served.client(name) as caller:
+            return caller.generate(prompt, max_new_tokens=1).summary.usage.cached_prompt_tokens
+
+    assert cached("team-a") == 0
+    assert cached("team-a") > 0
+    assert cached("few") == 0
+
+
 def test_row83_the_log_names_the_caller(served):
     with served.client() as ours:
         ours.generate("x", max_new_tokens=1, request_id="named")
