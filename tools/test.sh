@@ -2,7 +2,7 @@
 # Everything a test needs, then every test. The last line is "N passed, N failed".
 #
 #   tools/test.sh          all layers (up to half an hour on two cores)
-#   tools/test.sh LABEL    one: unit, sim, parallel, golden, e2e, conformance, fault, fuzz, lint, tsan, release
+#   tools/test.sh LABEL    one: unit, sim, parallel, golden, cuda_host, e2e, conformance, fault, fuzz, lint, tsan, release
 #
 # Builds: build/ci (ASan + UBSan; every layer), build/tsan (what shares memory between threads), build/fuzz (libFuzzer, seconds a
 # target), build/release (the programs once more as shipped, for e2e and conformance).
@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 layer=${1:-all}
 case $layer in
-  all | unit | sim | parallel | golden | e2e | conformance | fault | fuzz | lint | tsan | release) ;;
+  all | unit | sim | parallel | golden | cuda_host | e2e | conformance | fault | fuzz | lint | tsan | release) ;;
   *)
     sed -n '2,8s/^# \{0,1\}//p' "$0"
     exit 64
@@ -122,7 +122,7 @@ main() {
     *) prepare=(build ci) ;;
   esac
   if ((${#prepare[@]} > 0)) && stage build "${prepare[@]}"; then
-    for label in unit sim parallel golden e2e conformance fault lint; do
+    for label in unit sim parallel golden cuda_host e2e conformance fault lint; do
       if wants "$label"; then stage "$label" run_tests "$label" ci -L "^$label\$" || true; fi
     done
     if [[ $layer == all ]]; then stage fuzz-replay run_tests fuzz-replay ci -L '^fuzz$' || true; fi

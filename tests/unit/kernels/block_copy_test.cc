@@ -26,9 +26,9 @@ TEST_P(BlockCopyTest, CopiesKeysAndValuesOfWholeBlocks) {
     for (const AttentionShape& shape : kShapes) {
       const size_t block_bytes = backend->KvBlockBytes(shape) / 2;
       const size_t half = kNumBlocks * block_bytes;
-      std::vector<std::byte> cache(2 * half);
+      VisibleVector<std::byte> cache(2 * half);
       for (std::byte& byte : cache) byte = static_cast<std::byte>(random() & 255);
-      std::vector<std::byte> expected = cache;
+      VisibleVector<std::byte> expected = cache;
       for (const KvBlockCopy& copy : copies) {
         for (const size_t begin : {size_t{0}, half}) {
           std::copy_n(cache.begin() + static_cast<int64_t>(begin + static_cast<size_t>(copy.from) *

@@ -13,22 +13,30 @@ Matrix RandomMatrix(int64_t rows, int64_t cols, DType dtype, uint32_t seed, floa
   std::normal_distribution<float> normal(0.0F, deviation);
   Matrix matrix(rows, cols);
   for (float& value : matrix.values) {
-    value = normal(random);
-    if (dtype == DType::kBFloat16) value = BFloat16ToFloat(FloatToBFloat16(value));
+    value = Stored(dtype, normal(random));
   }
   return matrix;
 }
 
-std::string CaseName(const testing::TestParamInfo<BackendCase>& info) {
-  return std::string(IsaName(info.param.isa)) + "_" + std::string(DTypeName(info.param.dtype));
+float Stored(DType dtype, float value) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return value;
+    case DType::kBFloat16:
+      return BFloat16ToFloat(FloatToBFloat16(value));
+    case DType::kFloat16:
+      return Float16ToFloat(FloatToFloat16(value));
+  }
+  return value;
 }
 
-std::vector<BackendCase> MachineCases() {
-  std::vector<BackendCase> cases;
-  for (const Isa isa : MachineIsas()) {
-    cases.push_back({isa, DType::kFloat32});
-    cases.push_back({isa, DType::kBFloat16});
-  }
+std::string CaseName(const testing::TestParamInfo<BackendCase>& info) {
+  return info.param.name + "_" + std::string(DTypeName(info.param.dtype));
+}
+
+std::vector<BackendCase> InvariantCases() {
+  std::vector<BackendCase> cases = MachineCases();
+  std::erase_if(cases, [](const BackendCase& each) { return !each.batch_invariant; });
   return cases;
 }
 
@@ -76,13 +84,6 @@ StepBatch SimpleBatch::batch() const {
           .sequences = std::span(&sequence_, 1),
           .block_ids = {},
           .logits_rows = logits_rows};
-}
-
-std::unique_ptr<Backend> KernelTest::MakeBackend(int threads) {
-  auto backend =
-      MakeCpuBackend({.dtype = GetParam().dtype, .threads = threads, .isa = GetParam().isa});
-  PHI_CHECK(backend.ok(), "%s", backend.status().ToString().c_str());
-  return *std::move(backend);
 }
 
 std::unique_ptr<PackedMatrix> KernelTest::Pack(Backend& backend, const Matrix& weights) {

@@ -12,13 +12,18 @@
 #include <vector>
 
 #include "kernels/backend.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "tests/unit/kernels/backend_cases.h"
 
 namespace phi::kernels {
 
-// Unit roundoff of float32, and what storing in `dtype` adds to a value, relatively.
+// Unit roundoff of float32, and the most by which storing in `dtype` moves a value: bfloat16's unit
+// roundoff is the larger one, and float16's smallest subnormals are 2^-24 apart.
 inline constexpr double kFloatRoundoff = 0x1p-24;
-constexpr double StorageRoundoff(DType dtype) { return dtype == DType::kFloat32 ? 0.0 : 0x1p-8; }
+constexpr double StorageError(DType dtype, double value) {
+  const double magnitude = value < 0 ? -value : value;
+  if (dtype == DType::kFloat32) return 0.0;
+  return 0x1p-8 * magnitude + (dtype == DType::kFloat16 ? 0x1p-25 : 0.0);
+}
 
 // The bound of N. Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1, on the
 // relative error of `operations` roundings one after the other.
@@ -30,7 +35,7 @@ constexpr double AccumulatedRoundoff(double operations) {
 struct Matrix {
   int64_t rows = 0;
   int64_t cols = 0;
-  std::vector<float> values;
+  VisibleVector<float> values;
 
   Matrix(int64_t rows_in, int64_t cols_in)
       : rows(rows_in), cols(cols_in), values(static_cast<size_t>(rows_in * cols_in)) {}
@@ -45,13 +50,8 @@ struct Matrix {
 // Normal values, exactly representable in `dtype`.
 Matrix RandomMatrix(int64_t rows, int64_t cols, DType dtype, uint32_t seed, float deviation = 1.0F);
 
-struct BackendCase {
-  Isa isa;
-  DType dtype;
-};
-std::string CaseName(const testing::TestParamInfo<BackendCase>& info);
-// Each instruction set of this machine in float32 and bfloat16.
-std::vector<BackendCase> MachineCases();
+// What storing in `dtype` makes of a value.
+float Stored(DType dtype, float value);
 
 // Operands [rows, cols] in a backend's dtype, with a stride larger than cols and the padding set to
 // NaN, which would show in any result that read it.
@@ -71,7 +71,7 @@ class OperandBuffer {
   int64_t rows_;
   int64_t cols_;
   int64_t stride_;
-  std::vector<std::byte> bytes_;
+  VisibleVector<std::byte> bytes_;
 };
 
 // A batch of `rows` rows that is one sequence; products and norms only look at the number of rows.
@@ -90,7 +90,7 @@ class SimpleBatch {
 class KernelTest : public testing::TestWithParam<BackendCase> {
  protected:
   static DType dtype() { return GetParam().dtype; }
-  static std::unique_ptr<Backend> MakeBackend(int threads = 2);
+  static std::unique_ptr<Backend> MakeBackend(int threads = 2) { return GetParam().make(threads); }
   static std::unique_ptr<PackedMatrix> Pack(Backend& backend, const Matrix& weights);
 };
 

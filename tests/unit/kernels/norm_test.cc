@@ -43,7 +43,7 @@ void ExpectNormalized(const float* x,
                                          AccumulatedRoundoff(4));
     const double bound = std::abs(gamma(0, i)) * unit_error +
                          AccumulatedRoundoff(2) * std::abs(expected) +
-                         StorageRoundoff(dtype) * std::abs(expected);
+                         StorageError(dtype, expected);
     ASSERT_NEAR(out(row, i), expected, bound * 1.01)
         << "row " << row << ", column " << i << " of " << size;
   }
@@ -68,6 +68,7 @@ TEST_P(NormTest, LayerNorm) {
                          size,
                          {gamma.values.data(), beta.values.data(), 1e-5F},
                          out.operands());
+      ASSERT_TRUE(backend->FinishStep().ok());
       EXPECT_EQ(hidden.values, before.values);
       for (int64_t row = 0; row < rows; ++row) {
         ExpectNormalized(&hidden.values[static_cast<size_t>(row * size)],
@@ -101,6 +102,7 @@ TEST_P(NormTest, ResidualLayerNorm) {
                                size,
                                {gamma.values.data(), beta.values.data(), 1e-3F},
                                out.operands());
+    ASSERT_TRUE(backend->FinishStep().ok());
     for (int64_t row = 0; row < kRows; ++row) {
       for (int64_t i = 0; i < size; ++i) {
         const double terms[] = {before(row, i), partial(row, i), bias(0, i)};
@@ -134,6 +136,7 @@ TEST_P(NormTest, RowsAreTheSameInAnyCompany) {
     backend->BeginStep(batch.batch());
     backend->LayerNorm(
         &hidden.values[static_cast<size_t>(first * kSize)], kSize, norm, out.operands());
+    EXPECT_TRUE(backend->FinishStep().ok());
     return std::vector<std::byte>(out.bytes().begin(), out.bytes().end());
   };
   const auto whole = normalize(1, 0, kRows);
@@ -164,12 +167,11 @@ TEST_P(NormTest, EmbedTakesRowsOfTheTable) {
       Matrix hidden(rows, kSize);
       backend->BeginStep(batch.batch());
       backend->Embed(**uploaded, kSize, hidden.values.data());
+      ASSERT_TRUE(backend->FinishStep().ok());
       for (int64_t row = 0; row < rows; ++row) {
         for (int64_t i = 0; i < kSize; ++i) {
           const float value = table(row * 7 % kVocab, i);
-          const float expected =
-              dtype() == DType::kFloat32 ? value : BFloat16ToFloat(FloatToBFloat16(value));
-          ASSERT_EQ(hidden(row, i), expected);
+          ASSERT_EQ(hidden(row, i), Stored(dtype(), value));
         }
       }
     }
