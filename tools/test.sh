@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything a test needs, then every test. The last line is "N passed, N failed".
 #
-#   tools/test.sh          all layers (up to half an hour on two cores)
+#   tools/test.sh          all layers (about three quarters of an hour on two cores)
 #   tools/test.sh LABEL    one: unit, sim, parallel, golden, cuda_host, e2e, conformance, fault, fuzz, lint, tsan, release
 #
 # Builds: build/ci (ASan + UBSan; every layer), build/tsan (what shares memory between threads), build/fuzz (libFuzzer, seconds a
