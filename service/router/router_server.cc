@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/server_builder_option.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <utility>
@@ -36,6 +37,12 @@ class NoReflectionOption final : public grpc::ServerBuilderOption {
     std::erase_if(*plugins, [&](const auto& plugin) { return plugin->name() == name; });
   }
 };
+
+// What a flood of calls took and gave back stays with glibc otherwise, hundreds of megabytes of it.
+void ReturnFreeMemory() {
+  constexpr size_t kWorthTheWalk = size_t{32} << 20;
+  if (mallinfo2().fordblks > kWorthTheWalk) malloc_trim(0);
+}
 
 class RouterServerImpl final : public RouterServer {
  public:
@@ -180,6 +187,7 @@ class RouterServerImpl final : public RouterServer {
   std::unique_ptr<grpc::Server> server_;  // set once, under health_mutex_
   int port_ = 0;
   std::optional<SelfProbe> self_probe_;
+  PeriodicThread memory_returner_{absl::Seconds(5), ReturnFreeMemory};
 };
 
 }  // namespace
