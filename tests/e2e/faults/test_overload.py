@@ -38,8 +38,7 @@ def test_row64_three_times_the_capacity_is_refused_early_and_the_rest_served(fig
         overload = report_of(load)
         refused = {(f["code"], f["reason"]): f for f in overload["failures"]}
         assert set(refused) == {("RESOURCE_EXHAUSTED", "QUEUE_FULL")}, refused
-        # That it goes on; how much of its best it keeps is capacity.py's to measure, on a machine with nothing else to do.
-        assert overload["requests"]["answered"] >= 0.2 * most["answered_per_second"] * overload["window_seconds"]
+        assert overload["requests"]["answered"] >= 0.5 * most["answered_per_second"] * overload["window_seconds"]
         assert max(waiting) <= QUEUE
         assert refusal is not None and refusal.reason == "QUEUE_FULL" and int(refusal.metadata["grpc-retry-pushback-ms"]) > 0
         quiet.check()
