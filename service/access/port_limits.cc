@@ -15,9 +15,6 @@ namespace {
 constexpr int kMaxMetadataBytes = 64 << 10;
 // gRPC's default of 120 s lets half-open connections pile up.
 constexpr int kHandshakeTimeoutMs = 10'000;
-// gRPC varies it by 10% either way, so that connections made at once do not all end at once.
-// Callers then spread anew over the servers behind a name, and show their certificates again.
-constexpr int kMaxConnectionAgeMs = 30 * 60 * 1000;
 // Above the calls under way: status and health watchers, and calls about to be refused.
 constexpr uint32_t kSpareStreams = 64;
 // Tokens that come while one message is on its way are joined into the next: 16 samples of a whole
@@ -77,7 +74,7 @@ void LimitPort(const PortLimits& limits, grpc::ServerBuilder& builder) {
   set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
       Milliseconds(limits.min_ping_interval));
-  set(GRPC_ARG_MAX_CONNECTION_AGE_MS, kMaxConnectionAgeMs);
+  set(GRPC_ARG_MAX_CONNECTION_AGE_MS, Milliseconds(limits.max_connection_age));
   set(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, Milliseconds(limits.longest_call));
   // Two programs on one port would share its callers at random, without an error.
   set(GRPC_ARG_ALLOW_REUSEPORT, 0);

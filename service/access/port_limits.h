@@ -19,6 +19,10 @@ struct PortLimits {
   absl::Duration keepalive_time;
   // The other end may ask so often.
   absl::Duration min_ping_interval;
+  // A connection takes no new calls once it is so old. gRPC varies it by 10% either way, so that
+  // connections made at once do not all end at once. Callers then spread anew over the servers
+  // behind a name, and show their certificates again.
+  absl::Duration max_connection_age = absl::Minutes(30);
   // What a call may take, at most: a connection that is closed for its age stays open that long.
   absl::Duration longest_call;
   // For what all connections of the port receive and send.
