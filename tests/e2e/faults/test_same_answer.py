@@ -41,7 +41,7 @@ def machine_isas():
 
 
 @pytest.mark.parametrize(("world_size", "isa"), [(1, "auto"), *((2, isa) for isa in machine_isas())])
-def test_alone_in_company_and_after_a_restart(world_size, isa):
+def test_row57_alone_in_company_and_after_a_restart(world_size, isa):
     with Replica(NANO, world_size, f"--isa={isa}") as replica:
         alone = {name: answer(replica.client, name) for name in REQUESTS}
         assert all(len(ids) == 24 for ids, _ in alone.values())
