@@ -2,7 +2,7 @@
 # Installs the Debian packages that phi-serve is built and tested with. Does nothing where they are there already.
 #
 #   tools/setup.sh build   what the build needs
-#   tools/setup.sh         that, and what the tests need
+#   tools/setup.sh         that, and what the tests need: packages, and into build/tools what Debian has not or would start by itself
 set -euo pipefail
 
 build_packages=(
@@ -13,7 +13,7 @@ build_packages=(
 )
 test_packages=(
   clang-14 clang clang-format-14 clang-tidy-14 faketime git libclang-rt-14-dev llvm-14 python3-cryptography
-  python3-grpcio python3-hpack python3-protobuf python3-pytest shellcheck
+  python3-grpcio python3-hpack python3-protobuf python3-pytest python3-yaml shellcheck
 )
 
 packages=("${build_packages[@]}")
@@ -27,22 +27,22 @@ die() {
 
 installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 
-# The tests ask promtool whether the metrics are well-formed. It is taken out of Debian's package without installing that:
-# the package would start a Prometheus server of its own on our metrics port.
-fetch_promtool() {
-  local root folder
-  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-  folder=$root/build/tools
-  if command -v promtool >/dev/null || [[ -x $folder/promtool ]]; then return; fi
-  say "fetching promtool"
-  mkdir -p "$folder/download"
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/tools
+
+# promtool checks metrics and rules, the server runs beside the programs in tests. They are taken out of Debian's package without
+# installing that: the package would start a server of its own on our metrics port.
+fetch_prometheus() {
+  if command -v promtool >/dev/null && command -v prometheus >/dev/null; then return; fi
+  if [[ -x $tools/promtool && -x $tools/prometheus ]]; then return; fi
+  say "fetching prometheus"
+  mkdir -p "$tools/download"
   (
-    cd "$folder/download"
+    cd "$tools/download"
     apt-get download -qq prometheus
     dpkg-deb -x prometheus_*.deb .
-    mv usr/bin/promtool ..
-  ) || die "cannot fetch Debian's package prometheus, which holds promtool"
-  rm -rf "$folder/download"
+    mv usr/bin/promtool usr/bin/prometheus ..
+  ) || die "cannot fetch Debian's package prometheus"
+  rm -rf "$tools/download"
 }
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
@@ -66,4 +66,4 @@ if ((${#missing[@]} > 0)); then
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
   say "installed"
 fi
-if [[ ${1:-} != build ]]; then fetch_promtool; fi
+if [[ ${1:-} != build ]]; then fetch_prometheus; fi

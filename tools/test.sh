@@ -2,10 +2,11 @@
 # Everything a test needs, then every test. The last line is "N passed, N failed".
 #
 #   tools/test.sh          all layers (about three quarters of an hour on two cores)
-#   tools/test.sh LABEL    one: unit, sim, parallel, golden, cuda_host, e2e, conformance, fault, fuzz, lint, tsan, release
+#   tools/test.sh LABEL    one: unit, sim, parallel, golden, cuda_host, e2e, conformance, fault, fuzz, lint, tsan, release,
+#                          deploy (chart, rules, dashboards, and what runs as they say)
 #
 # Builds: build/ci (ASan + UBSan; every layer), build/tsan (what shares memory between threads), build/fuzz (libFuzzer, seconds a
-# target), build/release (the programs once more as shipped, for e2e, conformance and some of fault).
+# target), build/release (the programs once more as shipped, for e2e, conformance, some of fault, and deploy).
 # Stages call functions by name, which shellcheck does not follow.
 # shellcheck disable=SC2317
 set -euo pipefail
@@ -13,9 +14,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 layer=${1:-all}
 case $layer in
-  all | unit | sim | parallel | golden | cuda_host | e2e | conformance | fault | fuzz | lint | tsan | release) ;;
+  all | unit | sim | parallel | golden | cuda_host | e2e | conformance | fault | fuzz | lint | tsan | release | deploy) ;;
   *)
-    sed -n '2,8s/^# \{0,1\}//p' "$0"
+    sed -n '2,9s/^# \{0,1\}//p' "$0"
     exit 64
     ;;
 esac
@@ -88,6 +89,12 @@ release_stage() {
   run_tests release release -L '^(e2e|conformance|release)$'
 }
 
+# What deploy/ holds: promises of time and rates of Prometheus's rules mean little under sanitizers.
+deploy_stage() {
+  build release phi-router phi-worker phi-serve phictl || return 1
+  run_tests deploy release -L '^deploy$'
+}
+
 tidy_stage() {
   tools/lint.sh --tidy && touch "$results/clang-tidy/passed"
 }
@@ -117,7 +124,7 @@ main() {
   mkdir -p build
   stage setup tools/setup.sh || true
   case $layer in
-    tsan | release | fuzz) prepare=() ;;
+    tsan | release | fuzz | deploy) prepare=() ;;
     lint) prepare=(configure ci) ;;
     *) prepare=(build ci) ;;
   esac
@@ -131,6 +138,7 @@ main() {
   if wants fuzz; then stage fuzz fuzz_stage || true; fi
   if wants tsan; then stage tsan tsan_stage || true; fi
   if wants release; then stage release release_stage || true; fi
+  if wants deploy; then stage deploy deploy_stage || true; fi
   finish
 }
 
