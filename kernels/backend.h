@@ -122,15 +122,24 @@ struct KvLayer {
   std::byte* values = nullptr;
 };
 
-class Backend {
+// What a backend's memory is like; known without a device, so that whoever plans a group's capacity
+// needs none.
+class MemoryLayout {
  public:
-  virtual ~Backend() = default;
+  virtual ~MemoryLayout() = default;
+  virtual DType dtype() const = 0;
+  // What PackMatrix would take.
+  virtual size_t PackedMatrixBytes(int64_t rows, int64_t cols) const = 0;
+  // Keys and values of one block in one layer.
+  virtual size_t KvBlockBytes(const AttentionShape& shape) const = 0;
+};
 
+class Backend : public MemoryLayout {
+ public:
   // For logs and phi_model_info: "cpu avx512_bf16, 2 threads".
   virtual std::string Description() const = 0;
   // For the record of I1: the name of the kernel family ("avx2", "avx512", "avx512_bf16", "sm_90").
   virtual std::string InstructionSet() const = 0;
-  virtual DType dtype() const = 0;
 
   // --- Memory, before the first step. RESOURCE_EXHAUSTED with the bytes when there is no more. ---
 
@@ -139,14 +148,10 @@ class Backend {
   // Rectangles must cover [rows, cols] exactly once. Converts to dtype() (round to nearest even).
   virtual absl::StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(
       int64_t rows, int64_t cols, std::span<const WeightSlice> slices) = 0;
-  // What PackMatrix would take.
-  virtual size_t PackedMatrixBytes(int64_t rows, int64_t cols) const = 0;
   // A plain [rows, cols] table in dtype(), for Embed.
   virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadTable(const WeightSlice& slice) = 0;
   virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadFloats(
       std::span<const float> values) = 0;
-  // Keys and values of one block in one layer.
-  virtual size_t KvBlockBytes(const AttentionShape& shape) const = 0;
 
   // --- One step. `T`, `R` and positions are those of the batch given to BeginStep. ---
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace phi::kernels {
@@ -21,6 +22,14 @@ constexpr std::string_view DTypeName(DType dtype) {
       return "float16";
   }
   return "?";
+}
+
+// The one of that name, or none.
+constexpr std::optional<DType> ParseDType(std::string_view name) {
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16}) {
+    if (name == DTypeName(dtype)) return dtype;
+  }
+  return std::nullopt;
 }
 
 }  // namespace phi::kernels

@@ -7,14 +7,14 @@
 namespace phi::shard {
 namespace {
 
-size_t LayerBytes(const KvCache::Shape& shape, const kernels::Backend& backend) {
-  return shape.num_blocks * backend.KvBlockBytes(shape.attention);
+size_t LayerBytes(const KvCache::Shape& shape, const kernels::MemoryLayout& layout) {
+  return shape.num_blocks * layout.KvBlockBytes(shape.attention);
 }
 
 }  // namespace
 
-size_t KvCache::Bytes(const Shape& shape, const kernels::Backend& backend) {
-  return static_cast<size_t>(shape.num_layers) * LayerBytes(shape, backend);
+size_t KvCache::Bytes(const Shape& shape, const kernels::MemoryLayout& layout) {
+  return static_cast<size_t>(shape.num_layers) * LayerBytes(shape, layout);
 }
 
 absl::StatusOr<KvCache> KvCache::Create(const Shape& shape, kernels::Backend& backend) {

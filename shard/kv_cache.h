@@ -20,7 +20,7 @@ class KvCache {
     uint32_t num_blocks = 0;
   };
 
-  static size_t Bytes(const Shape& shape, const kernels::Backend& backend);
+  static size_t Bytes(const Shape& shape, const kernels::MemoryLayout& layout);
   // RESOURCE_EXHAUSTED with the bytes when the device has no room.
   static absl::StatusOr<KvCache> Create(const Shape& shape, kernels::Backend& backend);
 

@@ -104,8 +104,8 @@ absl::StatusOr<std::unique_ptr<PhiModel>> PhiModel::Create(Parts parts) {
 size_t PhiModel::ActivationBytes(const ModelConfig& config,
                                  const RankPartition& partition,
                                  const StepRowLimits& limits,
-                                 const kernels::Backend& backend) {
-  return SizesOf(config, partition, limits, backend.dtype()).total();
+                                 const kernels::MemoryLayout& layout) {
+  return SizesOf(config, partition, limits, layout.dtype()).total();
 }
 
 float* PhiModel::local_logits() const { return Floats(buffers_.logits); }

@@ -44,7 +44,7 @@ class PhiModel {
   static size_t ActivationBytes(const ModelConfig& config,
                                 const RankPartition& partition,
                                 const StepRowLimits& limits,
-                                const kernels::Backend& backend);
+                                const kernels::MemoryLayout& layout);
 
   // Runs all layers over `batch` and leaves the logits of its logits_rows in local_logits().
   //

@@ -259,7 +259,7 @@ kernels::AttentionShape LocalAttentionShape(const ModelConfig& config,
 
 size_t PhiWeightsBytes(const ModelConfig& config,
                        const RankPartition& partition,
-                       const kernels::Backend& backend) {
+                       const kernels::MemoryLayout& layout) {
   const kernels::AttentionShape shape = LocalAttentionShape(config, partition);
   const int64_t hidden = config.hidden_size;
   const int64_t in_rows = shape.qkv_cols() + partition.mlp_columns.size();
@@ -268,12 +268,12 @@ size_t PhiWeightsBytes(const ModelConfig& config,
   const auto floats = [](int64_t count) { return static_cast<size_t>(count) * sizeof(float); };
 
   const size_t norm = 2 * floats(hidden);
-  const size_t layer = norm + backend.PackedMatrixBytes(in_rows, hidden) + floats(in_rows) +
-                       backend.PackedMatrixBytes(hidden, out_cols) + floats(hidden);
+  const size_t layer = norm + layout.PackedMatrixBytes(in_rows, hidden) + floats(in_rows) +
+                       layout.PackedMatrixBytes(hidden, out_cols) + floats(hidden);
   const size_t embedding =
-      static_cast<size_t>(config.vocab_size * hidden) * kernels::DTypeBytes(backend.dtype());
+      static_cast<size_t>(config.vocab_size * hidden) * kernels::DTypeBytes(layout.dtype());
   const size_t head =
-      vocab_rows == 0 ? 0 : backend.PackedMatrixBytes(vocab_rows, hidden) + floats(vocab_rows);
+      vocab_rows == 0 ? 0 : layout.PackedMatrixBytes(vocab_rows, hidden) + floats(vocab_rows);
   return embedding + static_cast<size_t>(config.num_layers) * layer + norm + head;
 }
 

@@ -50,7 +50,7 @@ struct PhiWeightsOptions {
 // The device memory that LoadPhiWeights would take.
 size_t PhiWeightsBytes(const ModelConfig& config,
                        const RankPartition& partition,
-                       const kernels::Backend& backend);
+                       const kernels::MemoryLayout& layout);
 
 // The shapes of one rank's attention.
 kernels::AttentionShape LocalAttentionShape(const ModelConfig& config,

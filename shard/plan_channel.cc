@@ -62,10 +62,11 @@ std::span<iovec> Advance(std::span<iovec> buffers, size_t sent) {
   return buffers;
 }
 
-absl::Status SendMessage(int socket, std::span<std::byte> plan, SteadyTime deadline) {
+absl::Status SendMessage(int socket, std::span<const std::byte> plan, SteadyTime deadline) {
   auto length = static_cast<uint32_t>(plan.size());
-  std::array<iovec, 2> parts{iovec{.iov_base = &length, .iov_len = kLengthBytes},
-                             iovec{.iov_base = plan.data(), .iov_len = plan.size()}};
+  std::array<iovec, 2> parts{
+      iovec{.iov_base = &length, .iov_len = kLengthBytes},
+      iovec{.iov_base = const_cast<std::byte*>(plan.data()), .iov_len = plan.size()}};
   std::span<iovec> rest(parts);
   while (!rest.empty()) {
     msghdr message{};
@@ -92,13 +93,16 @@ PlanSender::~PlanSender() {
 }
 
 absl::Status PlanSender::Send(const StepPlan& plan, absl::Duration timeout) {
-  std::vector<std::byte> encoded = EncodeStepPlan(plan);
-  if (encoded.size() > kMaxPlanBytes) {
-    return absl::InvalidArgumentError(absl::StrFormat("step plan of %d bytes", encoded.size()));
+  return SendBytes(EncodeStepPlan(plan), timeout);
+}
+
+absl::Status PlanSender::SendBytes(std::span<const std::byte> bytes, absl::Duration timeout) {
+  if (bytes.size() > kMaxPlanBytes) {
+    return absl::InvalidArgumentError(absl::StrFormat("step plan of %d bytes", bytes.size()));
   }
   const SteadyTime deadline = DeadlineIn(timeout);
   for (size_t i = 0; i < sockets_.size(); ++i) {
-    if (absl::Status status = SendMessage(sockets_[i], encoded, deadline); !status.ok()) {
+    if (absl::Status status = SendMessage(sockets_[i], bytes, deadline); !status.ok()) {
       return absl::Status(status.code(),
                           absl::StrFormat("to rank %d: %s", i + 1, std::string(status.message())));
     }
@@ -131,6 +135,11 @@ absl::Status PlanReceiver::Fill(size_t size, SteadyTime deadline) {
 }
 
 absl::StatusOr<StepPlan> PlanReceiver::Receive(absl::Duration timeout) {
+  PHI_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, ReceiveBytes(timeout));
+  return DecodeStepPlan(bytes);
+}
+
+absl::StatusOr<std::vector<std::byte>> PlanReceiver::ReceiveBytes(absl::Duration timeout) {
   const SteadyTime deadline = DeadlineIn(timeout);
   PHI_RETURN_IF_ERROR(Fill(kLengthBytes, deadline));
   uint32_t length = 0;
@@ -139,10 +148,9 @@ absl::StatusOr<StepPlan> PlanReceiver::Receive(absl::Duration timeout) {
     return absl::InvalidArgumentError(absl::StrFormat("step plan of %u bytes", length));
   }
   PHI_RETURN_IF_ERROR(Fill(kLengthBytes + length, deadline));
-  absl::StatusOr<StepPlan> plan =
-      DecodeStepPlan(std::span<const std::byte>(message_).subspan(kLengthBytes));
+  std::vector<std::byte> bytes(message_.begin() + kLengthBytes, message_.end());
   message_.clear();
-  return plan;
+  return bytes;
 }
 
 }  // namespace phi::shard

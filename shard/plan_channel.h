@@ -31,6 +31,9 @@ class PlanSender {
   // plan, and the group is lost (I5).
   absl::Status Send(const StepPlan& plan, absl::Duration timeout);
 
+  // The same for bytes that are no plan: what the ranks have to agree on before the first one.
+  absl::Status SendBytes(std::span<const std::byte> bytes, absl::Duration timeout);
+
  private:
   std::vector<int> sockets_;
 };
@@ -47,6 +50,9 @@ class PlanReceiver {
   // UNAVAILABLE when it went within one, DEADLINE_EXCEEDED when no whole plan came within `timeout`
   // (a later call goes on where this one stopped), INVALID_ARGUMENT for a malformed one.
   absl::StatusOr<StepPlan> Receive(absl::Duration timeout);
+
+  // What SendBytes sent; errors as above.
+  absl::StatusOr<std::vector<std::byte>> ReceiveBytes(absl::Duration timeout);
 
  private:
   // Reads until message_ has `size` bytes.

@@ -247,15 +247,15 @@ void PhiRank::Note(RankProgress::Activity activity, std::atomic<uint64_t>& count
 }  // namespace
 
 MemoryPlan PlanMemory(const ModelConfig& config,
-                      const kernels::Backend& backend,
+                      const kernels::MemoryLayout& layout,
                       const RankLimits& limits,
                       int rank,
                       int world_size) {
   const absl::StatusOr<RankPartition> partition = PartitionModel(config, rank, world_size);
   PHI_CHECK(partition.ok(), "rank %d of %d", rank, world_size);
-  return {.weights = PhiWeightsBytes(config, *partition, backend),
-          .kv_cache = KvCache::Bytes(CacheShape(config, *partition, limits), backend),
-          .activations = PhiModel::ActivationBytes(config, *partition, RowLimits(limits), backend) +
+  return {.weights = PhiWeightsBytes(config, *partition, layout),
+          .kv_cache = KvCache::Bytes(CacheShape(config, *partition, limits), layout),
+          .activations = PhiModel::ActivationBytes(config, *partition, RowLimits(limits), layout) +
                          LogitsGatherer::Bytes(config, limits.max_sequences, rank, world_size)};
 }
 

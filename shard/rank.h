@@ -54,7 +54,7 @@ struct RankOptions {
 // What one rank of such a group would take; no file is read. `rank` and `world_size` as
 // PartitionModel takes them.
 MemoryPlan PlanMemory(const ModelConfig& config,
-                      const kernels::Backend& backend,
+                      const kernels::MemoryLayout& layout,
                       const RankLimits& limits,
                       int rank,
                       int world_size);

@@ -13,6 +13,7 @@
 #include "kernels/base/status_macros.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/runtime/device_memory.h"
+#include "kernels/cuda/runtime/device_properties.h"
 #include "kernels/cuda/runtime/handles.h"
 #include "kernels/cuda/runtime/packed_weights.h"
 #include "kernels/cuda/runtime/products.h"
@@ -49,13 +50,13 @@ class StreamBackend final : public CudaBackend {
   absl::StatusOr<std::unique_ptr<PackedMatrix>> PackMatrix(
       int64_t rows, int64_t cols, std::span<const WeightSlice> slices) override;
   size_t PackedMatrixBytes(int64_t rows, int64_t cols) const override {
-    return PackedDeviceMatrix::PackedBytes(dtype(), rows, cols);
+    return cuda::PackedMatrixBytes(dtype(), rows, cols);
   }
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadTable(const WeightSlice& slice) override;
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadFloats(
       std::span<const float> values) override;
   size_t KvBlockBytes(const AttentionShape& shape) const override {
-    return 2 * static_cast<size_t>(cuda::KvLayout(shape).block_elements) * DTypeBytes(dtype());
+    return cuda::KvBlockBytes(dtype(), shape);
   }
 
   void BeginStep(const StepBatch& batch) override;
@@ -152,18 +153,9 @@ class StreamBackend final : public CudaBackend {
 
 absl::Status StreamBackend::Init() {
   PHI_RETURN_IF_ERROR(UseDevice());
-  cudaDeviceProp properties{};
-  PHI_RETURN_IF_ERROR(CudaStatus(cudaGetDeviceProperties(&properties, options_.device),
-                                 "reading the device's properties"));
-  if (properties.major < 8) {
-    return absl::FailedPreconditionError(
-        absl::StrFormat("%s is of compute capability %d.%d, and 8.0 is the oldest supported",
-                        properties.name,
-                        properties.major,
-                        properties.minor));
-  }
+  PHI_ASSIGN_OR_RETURN(const cudaDeviceProp properties, cuda::SupportedDevice(options_.device));
   name_ = properties.name;
-  instruction_set_ = absl::StrFormat("sm_%d%d", properties.major, properties.minor);
+  instruction_set_ = cuda::InstructionSetOf(properties);
   cudaStream_t stream = nullptr;
   PHI_RETURN_IF_ERROR(
       CudaStatus(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating the stream"));

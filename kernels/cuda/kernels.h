@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/layout.h"
 #include "kernels/dtype.h"
 
 // The kernels, as the backend starts them: each function queues one kernel on `stream` and returns
@@ -33,10 +34,6 @@ struct PackedWeights {
   int64_t cols = 0;
   int64_t padded_cols = 0;
 };
-inline constexpr int64_t kPackedPadding = 64;
-constexpr int64_t PadPacked(int64_t count) {
-  return (count + kPackedPadding - 1) / kPackedPadding * kPackedPadding;
-}
 
 // Rows of operands; row r is row_index[r] where there is an index.
 struct InputRows {
@@ -130,19 +127,6 @@ cudaError_t SumRanks(
 
 // --- attention ---
 
-// Blocks of the KV cache: keys [key-value heads, kKvBlockTokens, padded_dim], so that a position is
-// contiguous; values [key-value heads, padded_dim, kKvBlockTokens], so that the positions of one
-// dimension are, which is what a product over positions reads.
-struct KvLayout {
-  explicit constexpr KvLayout(const AttentionShape& shape)
-      : padded_dim((shape.head_dim + 15) / 16 * 16),
-        head_elements(int64_t{kKvBlockTokens} * padded_dim),
-        block_elements(head_elements * shape.num_key_value_heads) {}
-  int padded_dim;
-  int64_t head_elements;
-  int64_t block_elements;
-};
-
 // Query rows that one block of TileAttention takes: consecutive rows of one sequence.
 inline constexpr int kTileRows = 64;
 struct AttentionTile {
@@ -166,9 +150,6 @@ struct StepTables {
   int64_t num_logits_rows = 0;
   int64_t num_tiles = 0;
 };
-
-// Largest head_dim of the kernels.
-inline constexpr int kMaxHeadDim = 128;
 
 struct AttentionArgs {
   AttentionShape shape = {};

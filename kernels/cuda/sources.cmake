@@ -2,6 +2,7 @@
 set(PHI_CUDA_SOURCES
   ${CMAKE_CURRENT_LIST_DIR}/cache.cu
   ${CMAKE_CURRENT_LIST_DIR}/cuda_backend.cc
+  ${CMAKE_CURRENT_LIST_DIR}/cuda_devices.cc
   ${CMAKE_CURRENT_LIST_DIR}/decode_attention.cu
   ${CMAKE_CURRENT_LIST_DIR}/embed_norm.cu
   ${CMAKE_CURRENT_LIST_DIR}/finish_product.cu

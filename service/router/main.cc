@@ -68,7 +68,7 @@ int Run(const RouterOptions& options) {
                       {"phi-router", PHI_VERSION, __VERSION__, PHI_BUILD_TYPE});
   const std::string model_name = model->name;
   // What the replicas compute with is theirs to say.
-  (*metrics)->SetInfo(MetricId::kModelInfo, {model->name, model->fingerprint, "", "", ""});
+  (*metrics)->SetInfo(MetricId::kModelInfo, {model->name, model->fingerprint, "", "", "", ""});
   auto server = RouterServer::Start(options.server, *std::move(model), metrics->get());
   if (!server.ok()) {
     const bool file = absl::IsInvalidArgument(server.status());

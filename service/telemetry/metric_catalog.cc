@@ -90,9 +90,10 @@ struct LabelLists {
                                        {"version", LabelKind::kInfo, {}},
                                        {"compiler", LabelKind::kInfo, {}},
                                        {"build_type", LabelKind::kInfo, {}}}};
-  std::array<MetricLabel, 5> model = {{{"model", LabelKind::kInfo, {}},
+  std::array<MetricLabel, 6> model = {{{"model", LabelKind::kInfo, {}},
                                        {"fingerprint", LabelKind::kInfo, {}},
                                        {"dtype", LabelKind::kInfo, {}},
+                                       {"device", LabelKind::kInfo, {}},
                                        {"isa", LabelKind::kInfo, {}},
                                        {"world_size", LabelKind::kInfo, {}}}};
 };

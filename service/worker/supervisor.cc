@@ -32,6 +32,8 @@ constexpr int kTickMs = 50;
 constexpr int64_t kNanos = 1'000'000'000;
 // To connect and load; a model on a slow network disk takes minutes.
 constexpr int64_t kStartLimitNs = 900 * kNanos;
+// To find each other, in stall limits: NCCL has no deadline of its own.
+constexpr int64_t kConnectStallLimits = 12;
 // Ranks that a peer's death ends anyway get that long to say so to their callers.
 constexpr int64_t kLastWordsNs = 300'000'000;
 // After the leader's own limit, for what it flushes last.
@@ -97,6 +99,7 @@ class Supervisor {
   std::optional<GroupEnd> Watch(RankGroup& group);
   void NoteServing(const RankGroup& group);
   std::optional<GroupEnd> CheckExits(RankGroup& group);
+  std::optional<GroupEnd> CheckConnecting(const RankGroup& group);
   std::optional<GroupEnd> CheckStall(const RankGroup& group);
   void FollowSignals(RankGroup& group, int requests);
   void ReapChildren(RankGroup& group);
@@ -179,6 +182,7 @@ std::optional<GroupEnd> Supervisor::Watch(RankGroup& group) {
   metrics_.OnTick(group);
   if (serving_since_ns_ == 0 && group.page().serving_ns != 0) NoteServing(group);
   if (auto end = CheckExits(group)) return end;
+  if (auto end = CheckConnecting(group)) return end;
   // A second request ends at once, and so does the first one while nothing is served.
   if (end_requests_ >= 2 || (end_requests_ == 1 && serving_since_ns_ == 0))
     return GroupEnd{.drained = true};
@@ -220,6 +224,26 @@ std::optional<GroupEnd> Supervisor::CheckExits(RankGroup& group) {
                                        : RestartLabel::kRankExit;
   if (cause.exit_code() > 0) end.rank_code = static_cast<ExitCode>(cause.exit_code());
   return end;
+}
+
+std::optional<GroupEnd> Supervisor::CheckConnecting(const RankGroup& group) {
+  const int64_t limit_ns = kConnectStallLimits * plan_.spec.stall_limit_ms * 1'000'000;
+  if (MonotonicNanos() - std::max(group.spawned_ns(), awake_since_ns_) <= limit_ns)
+    return std::nullopt;
+  std::string absent;
+  bool all_connected = true;
+  for (int rank = 0; rank < plan_.spec.world_size; ++rank) {
+    const RankSlot& slot = group.page().ranks[static_cast<size_t>(rank)];
+    all_connected = all_connected && slot.connected_ns != 0;
+    if (slot.connecting_ns == 0) absl::StrAppendFormat(&absent, " %d", rank);
+  }
+  if (all_connected) return std::nullopt;
+  const std::string text =
+      absl::StrFormat("the ranks did not find each other; those that never came:%s",
+                      absent.empty() ? " none" : absent);
+  LogError(text, {{"epoch", plan_.spec.epoch}});
+  health_->Set(true, false, text);
+  return GroupEnd{.cause = RestartLabel::kStartup, .rank_code = ExitCode::kRendezvousFailed};
 }
 
 std::optional<GroupEnd> Supervisor::CheckStall(const RankGroup& group) {
@@ -289,29 +313,6 @@ ExitCode Supervisor::GiveUp(const GroupEnd& end) {
   const int64_t until = MonotonicNanos() + kNanos;
   while (MonotonicNanos() < until && end_requests_ == 0) end_requests_ += signals_->Wait(kTickMs);
   return end.rank_code == ExitCode::kRendezvousFailed ? end.rank_code : ExitCode::kRestartsSpent;
-}
-
-void LogPlan(const LaunchPlan& plan) {
-  const RankSpec& spec = plan.spec;
-  LogInfo("plan",
-          {{"model", spec.model_dir},
-           {"ranks", spec.world_size},
-           {"threads_per_rank", spec.threads},
-           {"isa", spec.isa},
-           {"dtype", spec.dtype},
-           {"kv_tokens", uint64_t{spec.num_kv_blocks} * kernels::kKvBlockTokens},
-           {"max_sequences", spec.max_sequences},
-           {"memory_bytes", plan.capacity.total_bytes()}});
-  for (size_t rank = 0; rank < plan.capacity.ranks.size(); ++rank) {
-    const shard::MemoryPlan& memory = plan.capacity.ranks[rank];
-    LogInfo("memory of a rank",
-            {{"rank", rank},
-             {"weights_bytes", memory.weights},
-             {"kv_cache_bytes", memory.kv_cache},
-             {"activations_bytes", memory.activations},
-             {"total_bytes", memory.total()}});
-  }
-  if (!plan.dtype_note.empty()) LogInfo(plan.dtype_note);
 }
 
 ExitCode Fail(ExitCode code, std::string_view message) {

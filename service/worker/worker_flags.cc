@@ -44,8 +44,8 @@ std::optional<ExitCode> ParseWorkerFlags(int argc,
   flags.Bind("metrics_listen", &options->metrics_listen);
   flags.Bind("model", &options->model);
   flags.Bind("tensor_parallel", &options->tensor_parallel);
-  flags.Bind("device", &options->device, {"auto", "cpu"});
-  flags.Bind("dtype", &options->dtype, {"auto", "float32", "bfloat16"});
+  flags.Bind("device", &options->device, {"auto", "cpu", "cuda"});
+  flags.Bind("dtype", &options->dtype, {"auto", "float32", "bfloat16", "float16"});
   flags.Bind("isa", &options->isa);
   flags.Bind("threads", &options->threads);
   flags.Bind("max_sequences", &options->max_sequences);
@@ -54,6 +54,7 @@ std::optional<ExitCode> ParseWorkerFlags(int argc,
   flags.Bind("max_queued_requests", &options->max_queued_requests);
   flags.Bind("max_queued_tokens", &options->max_queued_tokens);
   flags.Bind("prefix_cache", &options->prefix_cache);
+  flags.Bind("batch_invariant", &options->batch_invariant);
   flags.Bind("verify_weights", &options->verify_weights);
   flags.Bind("tls_cert", &options->tls.cert);
   flags.Bind("tls_key", &options->tls.key);

@@ -26,6 +26,7 @@ struct WorkerOptions {
   uint32_t max_queued_requests = 0;
   uint32_t max_queued_tokens = 0;
   bool prefix_cache = true;
+  bool batch_invariant = false;
   bool verify_weights = true;
   TlsFiles tls;
   absl::Duration stall_limit;

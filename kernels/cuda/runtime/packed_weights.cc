@@ -29,7 +29,7 @@ absl::StatusOr<std::unique_ptr<PackedDeviceMatrix>> PackedDeviceMatrix::Pack(
     cudaStream_t stream) {
   PHI_RETURN_IF_ERROR(CheckCover(rows, cols, slices));
   PHI_ASSIGN_OR_RETURN(std::unique_ptr<DeviceMemory> memory,
-                       DeviceMemory::Allocate(PackedBytes(dtype, rows, cols), stream));
+                       DeviceMemory::Allocate(PackedMatrixBytes(dtype, rows, cols), stream));
   const auto element = static_cast<int64_t>(DTypeBytes(dtype));
   const int64_t row_bytes = PadPacked(cols) * element;
   const int64_t batch_rows = std::max<int64_t>(kStagingBytes / row_bytes, 1);

@@ -21,9 +21,6 @@ class PackedDeviceMatrix final : public PackedMatrix {
       int64_t cols,
       std::span<const WeightSlice> slices,
       cudaStream_t stream);
-  static size_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
-    return static_cast<size_t>(PadPacked(rows) * PadPacked(cols)) * DTypeBytes(dtype);
-  }
 
   int64_t rows() const override { return weights_.outputs; }
   int64_t cols() const override { return weights_.cols; }

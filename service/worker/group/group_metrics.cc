@@ -78,8 +78,9 @@ void GroupMetrics::OnTick(const RankGroup& group) const {
 void SetInfoMetrics(const RankSpec& spec, MetricPage* page) {
   page->SetInfo(MetricId::kBuildInfo, {"phi-worker", PHI_VERSION, __VERSION__, PHI_BUILD_TYPE});
   const std::string name = std::filesystem::weakly_canonical(spec.model_dir).filename().string();
-  page->SetInfo(MetricId::kModelInfo,
-                {name, spec.fingerprint, spec.dtype, spec.isa, std::to_string(spec.world_size)});
+  page->SetInfo(
+      MetricId::kModelInfo,
+      {name, spec.fingerprint, spec.dtype, spec.device, spec.isa, std::to_string(spec.world_size)});
 }
 
 }  // namespace phi::service

@@ -16,6 +16,7 @@ inline constexpr int kMaxRanks = 64;
 struct alignas(64) RankSlot {
   shard::RankProgress progress;
   std::atomic<int64_t> started_ns{0};
+  std::atomic<int64_t> connecting_ns{0};  // the device is open, the other ranks are waited for
   std::atomic<int64_t> connected_ns{0};
   std::atomic<int64_t> loaded_ns{0};               // weights packed, all memory taken
   std::atomic<double> step_collective_seconds{0};  // inside collectives, in the last step

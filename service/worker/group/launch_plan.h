@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "service/api/exit_code.h"
 #include "service/worker/group/capacity_plan.h"
@@ -15,7 +16,7 @@ struct LaunchPlan {
   RankSpec spec;  // without the epoch's own: epoch, descriptors, rendezvous_dir, listen
   CapacityPlan capacity;
   int num_layers = 0;
-  std::string dtype_note;  // empty, or why the dtype is not the checkpoint's
+  std::vector<std::string> notes;  // what auto came to where one would expect something else
 };
 
 // Why no plan could be made; `message` is one line.
@@ -24,7 +25,11 @@ struct LaunchError {
   std::string message;
 };
 
-// Reads config.json and tokenizer.json, no weights. The error's code is kOk where the plan stands.
+// Reads config.json and tokenizer.json, no weights, and has a process look for GPUs. The error's
+// code is kOk where the plan stands.
 LaunchError MakeLaunchPlan(const WorkerOptions& options, LaunchPlan* plan);
+
+// Says it, a line a rank.
+void LogPlan(const LaunchPlan& plan);
 
 }  // namespace phi::service

@@ -8,26 +8,23 @@
 #include <filesystem>
 #include <memory>
 #include <new>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "kernels/base/failpoint.h"
 #include "kernels/base/status_macros.h"
-#include "kernels/cpu/cpu_backend.h"
-#include "kernels/cpu/isa.h"
 #include "service/telemetry/logging.h"
 #include "service/telemetry/metric_page.h"
+#include "service/worker/device/rank_device.h"
 #include "service/worker/group/group_page.h"
-#include "service/worker/group/host_resources.h"
 #include "service/worker/group/lifeline.h"
 #include "service/worker/group/measured_rank.h"
 #include "service/worker/group/rank_spec.h"
 #include "service/worker/leader_metrics.h"
 #include "service/worker/step_loop.h"
 #include "service/worker/worker_server.h"
-#include "shard/collective/gloo_communicator.h"
-#include "shard/collective/single_rank_communicator.h"
-#include "shard/plan_channel.h"
 #include "shard/rank.h"
 
 namespace phi::service {
@@ -71,28 +68,12 @@ struct RankContext {
   RankSpec spec;
   std::unique_ptr<MetricPage> metrics;
   std::unique_ptr<SharedGroupPage> group;
+  std::optional<PlanEnd> plan_end;
   std::unique_ptr<shard::Rank> rank;
   std::unique_ptr<Lifeline> lifeline;
 
   RankSlot* slot() const { return &(*group)->ranks[static_cast<size_t>(spec.rank)]; }
 };
-
-absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const RankSpec& spec) {
-  PHI_ASSIGN_OR_RETURN(const kernels::Isa isa, kernels::ParseIsa(spec.isa));
-  const auto dtype = spec.dtype == kernels::DTypeName(kernels::DType::kFloat32)
-                         ? kernels::DType::kFloat32
-                         : kernels::DType::kBFloat16;
-  return kernels::MakeCpuBackend({.dtype = dtype, .threads = spec.threads, .isa = isa});
-}
-
-absl::StatusOr<std::unique_ptr<shard::Communicator>> Connect(const RankSpec& spec) {
-  if (spec.world_size == 1) return shard::MakeSingleRankCommunicator();
-  // Longer than the stall limit: the supervisor, who sees all ranks, shall find and name the one
-  // that hangs.
-  const absl::Duration timeout = absl::Milliseconds(spec.stall_limit_ms) * 2 + absl::Seconds(5);
-  return shard::MakeGlooCommunicator(
-      spec.rank, spec.world_size, {.store_dir = spec.rendezvous_dir, .timeout = timeout});
-}
 
 void PublishMemory(const RankContext& context) {
   const auto set = [&](MemoryLabel kind, uint64_t bytes) {
@@ -103,14 +84,21 @@ void PublishMemory(const RankContext& context) {
   set(MemoryLabel::kWeights, memory.weights);
   set(MemoryLabel::kKvCache, memory.kv_cache);
   set(MemoryLabel::kActivations, memory.activations);
-  set(MemoryLabel::kFree, ReadHostResources().free_memory_bytes);
+  set(MemoryLabel::kFree, FreeMemoryBytes(context.spec));
 }
 
 RankEnd LoadRank(RankContext& context) {
   const RankSpec& spec = context.spec;
-  auto backend = MakeBackend(spec);
-  if (!backend.ok()) return {ExitCode::kUsage, backend.status()};
-  auto communicator = Connect(spec);
+  auto backend = MakeRankBackend(spec);
+  if (!backend.ok()) {
+    const bool memory = absl::IsResourceExhausted(backend.status());
+    return {memory ? ExitCode::kOutOfMemory : ExitCode::kUsage, backend.status()};
+  }
+  if (absl::Status status = PHI_FAILPOINT(absl::StrFormat("rank%d.before_connect", spec.rank));
+      !status.ok())
+    return {ExitCode::kInternal, status};
+  context.slot()->connecting_ns = MonotonicNanos();
+  auto communicator = ConnectRanks(spec, **backend, *context.plan_end);
   if (!communicator.ok()) return {ExitCode::kRendezvousFailed, communicator.status()};
   context.slot()->connected_ns = MonotonicNanos();
   const shard::RankOptions options{.model_dir = spec.model_dir,
@@ -137,7 +125,7 @@ RankEnd LoadRank(RankContext& context) {
 }
 
 RankEnd RunFollower(RankContext& context) {
-  shard::PlanReceiver receiver(context.spec.plan_fds.at(0));
+  shard::PlanReceiver& receiver = *context.plan_end->receiver;
   for (;;) {
     // How long is too long is the supervisor's to say; here it only bounds one wait.
     auto plan = receiver.Receive(absl::Minutes(1));
@@ -180,7 +168,7 @@ RankEnd RunLeader(RankContext& context) {
   const RankSpec& spec = context.spec;
   gpr_set_log_function(LogGrpcLine);
   LeaderMetrics metrics(*context.metrics);
-  shard::PlanSender sender(spec.plan_fds);
+  shard::PlanSender& sender = *context.plan_end->sender;
   const auto stall_limit = std::chrono::milliseconds(spec.stall_limit_ms);
   StepLoop loop(
       {.limits = LimitsOf(spec), .epoch = spec.epoch, .stall_limit = stall_limit},
@@ -219,6 +207,7 @@ absl::Status Attach(RankContext& context) {
   PHI_ASSIGN_OR_RETURN(SharedGroupPage group, SharedGroupPage::Attach(spec.group_fd));
   context.group = std::make_unique<SharedGroupPage>(std::move(group));
   context.slot()->started_ns = MonotonicNanos();
+  context.plan_end.emplace(spec);
   context.lifeline = std::make_unique<Lifeline>(spec.lifeline_fd);
   return StartLogging({.program = absl::StrFormat("phi-worker rank %d", spec.rank),
                        .format = spec.log_format,

@@ -29,9 +29,11 @@ struct RankSpec {
   uint32_t vocabulary_tokens = 0;  // real ids
   uint32_t eos_token_id = 0;
   uint32_t context_tokens = 0;
+  int64_t hidden_size = 0;
 
+  std::string device;  // "cpu"; "cuda": rank r has GPU r
   std::string dtype;
-  std::string isa;
+  std::string isa;  // of the CPU's kernels, or the GPU's ("sm_90")
   int threads = 1;
   uint32_t max_sequences = 0;
   uint32_t max_step_tokens = 0;
@@ -39,6 +41,7 @@ struct RankSpec {
   uint32_t max_queued_requests = 0;
   uint32_t max_queued_tokens = 0;
   bool prefix_cache = true;
+  bool batch_invariant = false;
   bool verify_weights = true;
   std::string tls_cert;
   std::string tls_key;

@@ -59,6 +59,23 @@ TEST(PlanChannel, PlansArriveInOrderAtEveryFollower) {
   }
 }
 
+TEST(PlanChannel, BytesGoBeforeThePlans) {
+  const Ends ends = MakeEnds();
+  PlanSender sender({ends.leader});
+  PlanReceiver receiver(ends.follower);
+  std::vector<std::byte> id(128);
+  for (size_t i = 0; i < id.size(); ++i) id[i] = static_cast<std::byte>(i);
+  EXPECT_EQ(receiver.ReceiveBytes(kImpatience).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  ASSERT_TRUE(sender.SendBytes(id, kPatience).ok());
+  ASSERT_TRUE(sender.Send(MakePlan(0, 3), kPatience).ok());
+  EXPECT_EQ(*receiver.ReceiveBytes(kPatience), id);
+  EXPECT_EQ(*receiver.Receive(kPatience), MakePlan(0, 3));
+  // A receiver that expects a plan takes no other bytes for one.
+  ASSERT_TRUE(sender.SendBytes(id, kPatience).ok());
+  EXPECT_EQ(receiver.Receive(kPatience).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 // Larger than any socket buffer, so that both sides see partial writes and reads.
 TEST(PlanChannel, ALargePlanGoesInPieces) {
   const Ends ends = MakeEnds();

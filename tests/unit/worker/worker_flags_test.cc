@@ -32,6 +32,10 @@ TEST(WorkerFlags, DefaultsServeAModel) {
   EXPECT_EQ(parsed.options.stall_limit, absl::Seconds(10));
   EXPECT_TRUE(parsed.options.verify_weights);
   EXPECT_TRUE(parsed.options.prefix_cache);
+  EXPECT_EQ(parsed.options.device, "auto");
+  EXPECT_FALSE(parsed.options.batch_invariant);
+  EXPECT_TRUE(Parse({"--model=/m", "--batch_invariant=true"}).options.batch_invariant);
+  EXPECT_FALSE(Parse({"--model=/m", "--device=cuda", "--dtype=float16"}).exit_code);
   EXPECT_FALSE(Parse({"--model=/m", "--verify_weights=false"}).options.verify_weights);
   EXPECT_FALSE(Parse({"--model=/m", "--prefix_cache=false"}).options.prefix_cache);
   EXPECT_GE(parsed.options.max_step_tokens, parsed.options.max_sequences);
@@ -48,7 +52,7 @@ TEST(WorkerFlags, WrongValuesAreUsageErrorsInOneLine) {
                            "--max_queued_requests=0",
                            "--stall_limit=999ms",
                            "--max_restarts=-1",
-                           "--device=cuda",
+                           "--device=gpu",
                            "--dtype=int8",
                            "--log_format=xml",
                            "--no_such_flag=1"}) {

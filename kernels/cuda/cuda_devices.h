@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace phi::kernels {
+
+struct CudaDevice {
+  std::string name;
+  std::string instruction_set;  // "sm_90"
+  uint64_t free_bytes = 0;      // with this process's own share, a context, taken already
+};
+
+// The devices that this process may use, in the order in which ranks take them. Loads the driver
+// and makes a context on each, so it is for a process of its own. FAILED_PRECONDITION, in one line,
+// where there is no driver, no device or one older than sm_80, or in a build without CUDA.
+absl::StatusOr<std::vector<CudaDevice>> ListCudaDevices();
+
+// What is free on one of them now; 0 where that cannot be known.
+uint64_t FreeCudaBytes(int device);
+
+// Whether this build has the CUDA backend; asks no driver.
+bool IsCudaBuilt();
+
+}  // namespace phi::kernels
