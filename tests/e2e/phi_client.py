@@ -177,10 +177,10 @@ class Client:
         call = self._unary("GetModelInfo", "phi.v1.GetModelInfoRequest", "phi.v1.GetModelInfoResponse")
         return call(message_class("phi.v1.GetModelInfoRequest")(), timeout=30)
 
-    def health(self, service=""):
+    def health(self, service="", timeout=10):
         """"SERVING", "NOT_SERVING", ... of a name."""
         call = self._unary("Check", "grpc.health.v1.HealthCheckRequest", "grpc.health.v1.HealthCheckResponse", "grpc.health.v1.Health")
-        answer = call(message_class("grpc.health.v1.HealthCheckRequest")(service=service), timeout=10)
+        answer = call(message_class("grpc.health.v1.HealthCheckRequest")(service=service), timeout=timeout)
         return enum_name("grpc.health.v1.HealthCheckResponse.ServingStatus", answer.status)
 
 

@@ -1,0 +1,223 @@
+"""Runs rendered pods as a kubelet would: each in a network namespace of its own, on one bridge, with the Secrets, probes, preStop pause,
+signals and grace that its manifest names. A headless Service is /etc/hosts of the namespaces, with the ready pods alone, as cluster DNS
+would say. Needs root and iproute2.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+
+import phi_client
+import phi_programs
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+SUBNET = "10.213.47"
+
+
+def ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 0:
+        raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+
+
+class Cluster:
+    """A bridge, the pods on it, their Secrets, and who is ready. OSError where network namespaces are not permitted."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.tag = f"phi{os.getpid() % 100000}"
+        self.sandboxes = []
+        self.services = {}  # name of a Service: its pods' component
+        self.secrets = {}  # name: {key: bytes}
+        self._next_host = 10
+        ip("link", "add", self.tag, "type", "bridge")
+        try:
+            ip("address", "add", f"{SUBNET}.1/24", "dev", self.tag)
+            ip("link", "set", self.tag, "up")
+            probe = Sandbox(self, {"spec": {"containers": [{"command": ["true"]}]}})
+            try:
+                if probe.start().wait(30) != 0:
+                    raise OSError("ip netns exec: " + probe.log.read_text(errors="replace").strip())
+            finally:
+                probe.remove()
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for sandbox in list(self.sandboxes):
+            sandbox.kill()
+        ip("link", "del", self.tag)
+
+    def new_address(self) -> str:
+        self._next_host += 1
+        return f"{SUBNET}.{self._next_host}"
+
+    def pods(self, component: str = "") -> list["Pod"]:
+        return [pod for pod in self.sandboxes if isinstance(pod, Pod) and component in ("", pod.component)]
+
+    def endpoints(self, component: str) -> list["Pod"]:
+        return [pod for pod in self.pods(component) if pod.ready]
+
+    def publish(self) -> None:
+        """What DNS says now, into every pod."""
+        lines = ["127.0.0.1 localhost"]
+        for service, component in self.services.items():
+            lines += [f"{pod.address} {service}" for pod in self.endpoints(component)]
+        for sandbox in list(self.sandboxes):
+            sandbox.hosts.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+class Sandbox:
+    """A pod's network, hosts and Secrets, and its one container as a process once started."""
+
+    def __init__(self, cluster: Cluster, pod: dict):
+        self.cluster, self.spec, self.process = cluster, pod["spec"], None
+        self.container = self.spec["containers"][0]
+        self.address = cluster.new_address()
+        self.namespace = f"{cluster.tag}-{self.address.rpartition('.')[2]}"
+        self.folder = cluster.folder / self.namespace
+        self.folder.mkdir()
+        self.log = self.folder / "log"
+        self.hosts = pathlib.Path("/etc/netns") / self.namespace / "hosts"
+        cluster.sandboxes.append(self)
+        self._make_network()
+        self.paths = {"/opt/phi/models/": f"{ROOT}/deploy/models/"}  # in the image the models lie there
+        self._mount_secrets()
+        cluster.publish()
+
+    def _make_network(self) -> None:
+        self.hosts.parent.mkdir(parents=True)
+        outside, inside = f"v{self.namespace[-12:]}", f"w{self.namespace[-12:]}"
+        ip("netns", "add", self.namespace)
+        ip("link", "add", outside, "type", "veth", "peer", "name", inside, "netns", self.namespace)
+        ip("link", "set", outside, "master", self.cluster.tag, "up")
+        for arguments in (("link", "set", "lo", "up"), ("address", "add", f"{self.address}/24", "dev", inside), ("link", "set", inside, "up")):
+            ip("-netns", self.namespace, *arguments)
+
+    def _mount_secrets(self) -> None:
+        volumes = {volume["name"]: volume["secret"] for volume in self.spec.get("volumes", []) if "secret" in volume}
+        for mount in self.container.get("volumeMounts", []):
+            secret = volumes[mount["name"]]
+            content = self.cluster.secrets[secret["secretName"]]
+            folder = self.folder / mount["name"]
+            folder.mkdir()
+            for item in secret.get("items") or [{"key": key, "path": key} for key in content]:
+                (folder / item["path"]).write_bytes(content[item["key"]])
+            self.paths[mount["mountPath"] + "/"] = f"{folder}/"
+
+    def _here(self, argument: str) -> str:
+        """An argument with the container's paths as they are on this machine."""
+        for inside, outside in self.paths.items():
+            argument = argument.replace(inside, outside)
+        return argument
+
+    def start(self) -> subprocess.Popen:
+        command = [phi_programs.BIN / part[len("/usr/bin/") :] if part.startswith("/usr/bin/phi") else part for part in self.container["command"]]
+        arguments = [*map(str, command), *map(self._here, self.container.get("args", []))]
+        environment = {entry["name"]: entry["value"] for entry in self.container.get("env", [])}
+        key, value = phi_programs.MARK.split("=")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *arguments],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PATH": f"{phi_programs.BIN}:{os.environ['PATH']}", **environment, key: value},
+                start_new_session=True,
+            )
+        return self.process
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.remove()
+
+    def remove(self) -> None:
+        if self not in self.cluster.sandboxes:
+            return
+        self.cluster.sandboxes.remove(self)
+        with contextlib.suppress(OSError):
+            ip("netns", "del", self.namespace)
+        shutil.rmtree(self.hosts.parent, ignore_errors=True)
+
+
+class Pod(Sandbox):
+    """One pod of a Deployment's template, probed from its start on."""
+
+    def __init__(self, cluster: Cluster, template: dict):
+        self.component = template["metadata"]["labels"]["app.kubernetes.io/component"]
+        self.ready = self.terminating = False
+        self.liveness_failures = 0
+        super().__init__(cluster, template)
+        self.ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
+        self.start()
+        self._watch = threading.Thread(target=self._probe, daemon=True)
+        self._watch.start()
+
+    def passes(self, probe: dict) -> bool:
+        if "httpGet" in probe:
+            url = f"http://{self.address}:{self.ports[probe['httpGet']['port']]}{probe['httpGet']['path']}"
+            try:
+                with urllib.request.urlopen(url, timeout=probe["timeoutSeconds"]) as answer:
+                    return 200 <= answer.status < 400
+            except OSError:
+                return False
+        try:
+            with contextlib.closing(phi_client.Client(f"{self.address}:{probe['grpc']['port']}")) as client:
+                return client.health(probe["grpc"]["service"], timeout=probe["timeoutSeconds"]) == "SERVING"
+        except Exception:  # noqa: BLE001: whatever went wrong, the probe failed
+            return False
+
+    def _probe(self) -> None:
+        startup, liveness, readiness = (self.container[f"{name}Probe"] for name in ("startup", "liveness", "readiness"))
+        attempts = 0
+        while not self.terminating and not self.passes(startup):
+            attempts += 1
+            if attempts > startup["failureThreshold"]:
+                self.liveness_failures += 1
+                return
+            time.sleep(min(1, startup["periodSeconds"]))
+        failures, next_liveness = 0, time.monotonic()
+        while not self.terminating and self.process.poll() is None:
+            failures = 0 if self.passes(readiness) else failures + 1
+            self._set_ready(failures == 0 if failures == 0 or failures >= readiness["failureThreshold"] else self.ready)
+            if time.monotonic() >= next_liveness:
+                self.liveness_failures += 0 if self.passes(liveness) else 1
+                next_liveness = time.monotonic() + liveness["periodSeconds"]
+            time.sleep(min(0.5, readiness["periodSeconds"]))
+
+    def _set_ready(self, ready: bool) -> None:
+        ready = ready and not self.terminating
+        if ready != self.ready:
+            self.ready = ready
+            self.cluster.publish()
+
+    def wait_ready(self) -> None:
+        phi_programs.wait_until(lambda: self.ready or self.process.poll() is not None, f"{self.component} {self.address} ready")
+        assert self.process.poll() is None, self.log.read_text(errors="replace")[-3000:]
+
+    def delete(self) -> int:
+        """As Kubernetes does: out of the endpoints and preStop at once, then SIGTERM, and SIGKILL when the grace is over. The exit code."""
+        begin = time.monotonic()
+        self.terminating = True
+        self._set_ready(False)
+        time.sleep(self.container["lifecycle"]["preStop"]["sleep"]["seconds"])
+        os.kill(self.process.pid, signal.SIGTERM)  # `ip netns exec` has become the program
+        grace = self.spec["terminationGracePeriodSeconds"] - (time.monotonic() - begin)
+        try:
+            return self.process.wait(timeout=max(1.0, grace))
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        self.terminating = True
+        super().kill()
+        self._watch.join(timeout=30)

@@ -1,0 +1,157 @@
+"""The chart's pods, as rendered, really run: probed as the kubelet does, rolled under load without a failed call, and with TLS and tokens."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+import certificates
+import chart
+import kubelet
+import phi_client
+import phi_programs
+
+NAME = "phi-phi-serve"
+SMALL = {"worker.threads": 1, "worker.kvCacheBytes": 8 << 20}
+# So few at once that calls wait in the replicas' queues: those of a draining one have to go elsewhere.
+ROLLED = {**SMALL, "router.preStopSeconds": 3, "worker.preStopSeconds": 3, "worker.maxSequences": 2}
+SECURE = {
+    **SMALL,
+    "router.replicaCount": 1,
+    "worker.replicaCount": 1,
+    "tls": {"enabled": True, "mutual": True, "routerSecret": "router-tls", "workerSecret": "worker-tls"},
+    "tokens": {"existingSecret": "tokens", "testSecret": "test-token"},
+}
+
+
+@pytest.fixture
+def cluster(tmp_path, figure):
+    try:
+        made = kubelet.Cluster(tmp_path)
+    except OSError as error:
+        figure(f"NOT RUN: {os.environ['PYTEST_CURRENT_TEST'].split(' ')[0]}: network namespaces are not permitted here")
+        pytest.skip(f"network namespaces are not permitted here: {error}")
+    made.services = {f"{NAME}-worker": "worker", NAME: "router"}
+    yield made
+    for pod in made.pods():
+        print(f"--- {pod.component} {pod.address}\n{pod.log.read_text(errors='replace')[-2000:]}")
+    made.close()
+
+
+class Load:
+    """Calls without pause from a few threads, each to a router that is ready, without any retry."""
+
+    def __init__(self, cluster, threads=8):
+        self.cluster, self.done, self.failed, self.stopped = cluster, 0, [], threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(i,)) for i in range(threads)]
+        for thread in self.threads:
+            thread.start()
+
+    def _run(self, index):
+        turn = index
+        while not self.stopped.is_set():
+            routers = self.cluster.endpoints("router")
+            if not routers:
+                self.failed.append("no router is ready")
+                time.sleep(0.1)
+                continue
+            turn += 1
+            try:
+                with contextlib.closing(phi_client.Client(f"{routers[turn % len(routers)].address}:50051")) as client:
+                    assert len(phi_client.join(client.stream("def f(x):", max_new_tokens=40, ignore_eos=True))[1]) == 40
+                self.done += 1
+            except Exception as error:  # noqa: BLE001: counted, whatever it is
+                self.failed.append(repr(error))
+
+    def stop(self):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def deployment(objects, component):
+    return chart.find(objects, "Deployment", f"{NAME}-{component}")["spec"]
+
+
+def start_all(cluster, objects):
+    for component in ("worker", "router"):
+        spec = deployment(objects, component)
+        pods = [kubelet.Pod(cluster, spec["template"]) for _ in range(spec["replicas"])]
+        for pod in pods:
+            pod.wait_ready()
+
+
+def roll(cluster, objects, component):
+    """RollingUpdate with maxSurge 1 and maxUnavailable 0, as the chart has it."""
+    spec = deployment(objects, component)
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    for old in cluster.pods(component):
+        kubelet.Pod(cluster, spec["template"]).wait_ready()
+        assert old.delete() == 0, old.log.read_text(errors="replace")[-3000:]
+
+
+def helm_test(cluster, objects):
+    """What the chart's test pod says: (exit code, output)."""
+    sandbox = kubelet.Sandbox(cluster, chart.find(objects, "Pod", f"{NAME}-smoke"))
+    try:
+        code = sandbox.start().wait(timeout=120)
+        return code, sandbox.log.read_text(errors="replace")
+    finally:
+        sandbox.kill()
+
+
+def test_rolling_everything_under_load_fails_no_call(cluster, figure):
+    objects = chart.render((), ROLLED)
+    start_all(cluster, objects)
+    code, output = helm_test(cluster, objects)
+    assert code == 0, output
+    load = Load(cluster)
+    try:
+        phi_programs.wait_until(lambda: load.done > 3, "calls are answered")
+        start = time.monotonic()
+        roll(cluster, objects, "worker")
+        roll(cluster, objects, "router")
+        seconds = time.monotonic() - start
+        before = load.done
+        phi_programs.wait_until(lambda: load.done > before + 3 or load.failed, "calls are answered after the rollout")
+    finally:
+        load.stop()
+    figure(f"rolled 2 workers and 2 routers in {seconds:.0f} s under load: {load.done} calls answered, {len(load.failed)} failed")
+    assert load.failed == []
+    assert [pod.liveness_failures for pod in cluster.pods()] == [0, 0, 0, 0]
+
+
+def pair(authority, *names):
+    certificate, key = authority.issue(sans=names)
+    return {"tls.crt": certificate, "tls.key": key, "ca.crt": authority.pem}
+
+
+def test_mutual_tls_and_tokens(cluster):
+    """The chart's Secrets lead where the programs look; the test pod passes with its token, and not with another one."""
+    authority = certificates.Authority("cluster")
+    token = b"a-token-that-cannot-be-guessed"
+    cluster.secrets = {
+        "router-tls": pair(authority, NAME, f"{NAME}.inference.svc"),
+        "worker-tls": pair(authority, f"{NAME}-worker", f"{NAME}-worker.inference.svc"),
+        "tokens": {"tokens": f"helm-test:{hashlib.sha256(token).hexdigest()}\n".encode()},
+        "test-token": {"token": token},
+    }
+    objects = chart.render((), SECURE)
+    start_all(cluster, objects)
+    code, output = helm_test(cluster, objects)
+    assert code == 0, output
+    cluster.secrets["test-token"] = {"token": b"another"}
+    code, output = helm_test(cluster, objects)
+    assert code != 0 and "UNAUTHENTICATED" in output, output
+
+
+def test_a_frozen_router_fails_its_liveness_probe(cluster):
+    start_all(cluster, chart.render((), {**SMALL, "router.replicaCount": 1, "worker.replicaCount": 1}))
+    [router] = cluster.pods("router")
+    assert router.liveness_failures == 0
+    os.kill(router.process.pid, signal.SIGSTOP)
+    phi_programs.wait_until(lambda: router.liveness_failures > 0 and not router.ready, "both probes fail", timeout=60)
