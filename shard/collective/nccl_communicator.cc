@@ -20,10 +20,14 @@ absl::Status NcclStatus(ncclResult_t result, std::string_view what) {
   return absl::UnavailableError(absl::StrFormat("%s: %s", what, ncclGetErrorString(result)));
 }
 
-// One host is all that a group spans: its ranks need no address that others can reach.
+// One host is all that a group spans: its ranks need no address that others can reach, nor the
+// port by which NCCL offers its state.
 void MeetOnLoopback() {
   static std::once_flag once;
-  std::call_once(once, [] { setenv("NCCL_SOCKET_IFNAME", "lo", /*overwrite=*/0); });
+  std::call_once(once, [] {
+    setenv("NCCL_SOCKET_IFNAME", "lo", /*overwrite=*/0);
+    setenv("NCCL_RAS_ENABLE", "0", /*overwrite=*/0);
+  });
 }
 
 class NcclCommunicator final : public Communicator {

@@ -154,10 +154,10 @@ class Server(Program):
 
 
 class Worker(Server):
-    def __init__(self, model=NANO, tensor_parallel=1, *flags, dtype="float32", threads=1, **options):
+    def __init__(self, model=NANO, tensor_parallel=1, *flags, dtype="float32", threads=1, program="phi-worker", **options):
         self.world_size = tensor_parallel
         super().__init__(
-            "phi-worker",
+            program,
             f"--model={model}",
             f"--tensor_parallel={tensor_parallel}",
             f"--dtype={dtype}",

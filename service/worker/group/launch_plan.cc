@@ -76,7 +76,10 @@ LaunchError TakeDevice(const WorkerOptions& options,
   if (!choice->note.empty()) plan->notes.push_back(choice->note);
   plan->spec.device = choice->device;
   if (choice->is_cuda()) {
-    plan->spec.isa = choice->devices.front().instruction_set;
+    const kernels::CudaDevice& first = choice->devices.front();
+    plan->spec.isa = first.instruction_set;
+    plan->notes.push_back(
+        absl::StrFormat("GPU of rank 0: %s, %d MiB free", first.name, first.free_bytes >> 20));
     return CheckCuda(options, config);
   }
   const auto isa = kernels::ParseIsa(options.isa);

@@ -16,7 +16,7 @@ struct LaunchPlan {
   RankSpec spec;  // without the epoch's own: epoch, descriptors, rendezvous_dir, listen
   CapacityPlan capacity;
   int num_layers = 0;
-  std::vector<std::string> notes;  // what auto came to where one would expect something else
+  std::vector<std::string> notes;  // what was found and chosen, a line each
 };
 
 // Why no plan could be made; `message` is one line.
