@@ -62,6 +62,18 @@ fetch_chart_tools() {
   rm -rf "$tools/download"
 }
 
+# tools/python's wheel is built, checked and run with these; Debian's own are older.
+client_packages=(
+  googleapis-common-protos==1.76.0 grpc-stubs==1.53.0.6 grpcio==1.85.1 mypy==2.4.1 mypy-protobuf==5.1.0 protobuf==7.36.2 setuptools==80.9.0
+  types-protobuf==7.35.1.20260906 typing-extensions==4.16.0 wheel==0.48.0
+)
+fetch_client_tools() {
+  if [[ -x $tools/client/bin/mypy ]]; then return; fi
+  say "fetching grpcio and mypy for the Python client"
+  /usr/bin/python3 -m venv "$tools/client"
+  "$tools/client/bin/pip" install --quiet --disable-pip-version-check "${client_packages[@]}" || die "cannot install the Python client's packages from PyPI"
+}
+
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
   die "this is not Debian or Ubuntu; install the counterparts of: ${packages[*]}"
 fi
@@ -86,4 +98,5 @@ fi
 if [[ ${1:-} != build ]]; then
   fetch_prometheus
   fetch_chart_tools
+  fetch_client_tools
 fi
