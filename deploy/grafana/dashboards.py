@@ -334,8 +334,8 @@ def machines() -> Dashboard:
         "What the processes take from their machines; the GPU panels need the DCGM exporter",
         [
             Row("Processes", [
-                Panel("CPU", "Cores in use.", "short", [Query(rate("process_cpu_seconds_total"), "{{instance}}")]),
-                Panel("Resident memory", "Of each process; a worker's is the sum over its ranks where the supervisor tells it so.", "bytes", [Query(of("process_resident_memory_bytes"), "{{instance}}")]),
+                Panel("CPU", "Cores in use by routers and the workers' supervisors; the container's metrics show the ranks.", "short", [Query(rate("process_cpu_seconds_total"), "{{instance}}")]),
+                Panel("Resident memory", "Of routers and of the workers' supervisors; what the ranks take is planned, and the container's metrics show it.", "bytes", [Query(of("process_resident_memory_bytes"), "{{instance}}")]),
                 Panel("File descriptors", "Share of the limit; at 1 the listener never accepts again.", "percentunit",
                       [Query(f"{of('process_open_fds')} / {of('process_max_fds')}", "{{instance}}")], maximum=1),
                 Panel("Planned memory of the ranks", "What the ranks have planned, by use, and what is free beside it.", "bytes", [Query(f"sum by (kind) ({of('phi_device_memory_bytes')})", "{{kind}}")], stack=True),

@@ -1,28 +1,15 @@
 """The dashboards: generated, whole, within the dashboard rules, and about metrics that exist."""
 
-import importlib.util
 import json
-import pathlib
 import re
 import subprocess
 
 import pytest
 import yaml
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+from sources import ROOT, rules
+from sources import dashboards as source
 
-
-def load(name: str, path: pathlib.Path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up.
-    __import__("sys").modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-source = load("dashboards", ROOT / "deploy" / "grafana" / "dashboards.py")
-rules = load("phi_rules", ROOT / "deploy" / "prometheus" / "rules.py")
 BOARDS = {board.uid: board for board in source.dashboards()}
 
 PANEL_KEYS = {"id", "type", "title", "description", "datasource", "gridPos", "targets", "fieldConfig", "options"}

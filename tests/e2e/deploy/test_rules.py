@@ -1,18 +1,11 @@
 """The Prometheus rules by promtool: every alert has a case in which it fires and one in which it is silent."""
 
-import importlib.util
-import pathlib
 import subprocess
 
 import pytest
 import yaml
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-SOURCE = ROOT / "deploy" / "prometheus" / "rules.py"
-
-spec = importlib.util.spec_from_file_location("rules", SOURCE)
-rules = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(rules)
+from sources import ROOT, rules
 
 RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
 ROUTER = 'job="phi-router",instance="router-0"'
