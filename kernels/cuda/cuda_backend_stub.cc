@@ -1,7 +1,7 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_devices.h"
 
-// Takes the backend's place in builds without a CUDA toolkit (PHI_CUDA).
+// Takes the backend's place in programs that load no CUDA library.
 namespace phi::kernels {
 namespace {
 

@@ -2,8 +2,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_format.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/runtime/device_properties.h"
 #include "kernels/cuda/runtime/handles.h"
 
@@ -19,7 +22,7 @@ absl::StatusOr<CudaDevice> Describe(int index) {
       cuda::CudaStatus(cudaMemGetInfo(&free_bytes, &total_bytes), "reading a GPU's memory"));
   return CudaDevice{.name = properties.name,
                     .instruction_set = cuda::InstructionSetOf(properties),
-                    .free_bytes = free_bytes};
+                    .free_bytes = free_bytes - std::min(free_bytes, CudaScratchBytes())};
 }
 
 }  // namespace

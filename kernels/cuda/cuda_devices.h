@@ -11,7 +11,8 @@ namespace phi::kernels {
 struct CudaDevice {
   std::string name;
   std::string instruction_set;  // "sm_90"
-  uint64_t free_bytes = 0;      // with this process's own share, a context, taken already
+  // What a rank may plan with: a context and the backend's own scratch are taken off.
+  uint64_t free_bytes = 0;
 };
 
 // The devices that this process may use, in the order in which ranks take them. Loads the driver

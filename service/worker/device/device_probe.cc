@@ -18,6 +18,7 @@
 
 #include "absl/strings/str_format.h"
 #include "kernels/base/status_macros.h"
+#include "service/worker/device/cuda_program.h"
 
 extern char** environ;
 
@@ -51,7 +52,8 @@ absl::StatusOr<pid_t> StartProbe(int write_fd) {
   std::string argument(kDeviceProbeArgument);
   char* const arguments[] = {program.data(), argument.data(), nullptr};
   pid_t pid = 0;
-  const int error = posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, arguments, environ);
+  const int error =
+      posix_spawn(&pid, CudaProgram().c_str(), &actions, &attributes, arguments, environ);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) return absl::ErrnoToStatus(error, "starting the process that looks for GPUs");
@@ -92,7 +94,8 @@ absl::StatusOr<std::vector<kernels::CudaDevice>> ParseAnswer(const std::string& 
 }  // namespace
 
 absl::StatusOr<std::vector<kernels::CudaDevice>> AskForCudaDevices() {
-  if (!kernels::IsCudaBuilt()) return kernels::ListCudaDevices();
+  if (CudaProgram().empty())
+    return absl::FailedPreconditionError("this build has no CUDA backend (PHI_CUDA)");
   int fds[2];
   if (pipe2(fds, O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "pipe");
   const absl::StatusOr<pid_t> pid = StartProbe(fds[1]);

@@ -86,11 +86,9 @@ absl::StatusOr<std::unique_ptr<kernels::MemoryLayout>> MakeMemoryLayout(std::str
   return kernels::MakeCpuBackend({.dtype = dtype, .threads = 1, .isa = parsed});
 }
 
-uint64_t ScratchBytes(const RankSpec& spec) {
-  if (!IsCuda(spec)) return 0;
-  const bool gathers = spec.batch_invariant && spec.world_size > 1;
-  const int64_t gathered = gathers ? spec.world_size * MaxReducedValues(spec) : 0;
-  return kernels::CudaScratchBytes() + static_cast<uint64_t>(gathered) * sizeof(float);
+uint64_t CollectiveBytes(const RankSpec& spec) {
+  if (!IsCuda(spec) || !spec.batch_invariant || spec.world_size == 1) return 0;
+  return static_cast<uint64_t>(spec.world_size * MaxReducedValues(spec)) * sizeof(float);
 }
 
 PlanEnd::PlanEnd(const RankSpec& spec) {

@@ -19,8 +19,8 @@ absl::StatusOr<std::unique_ptr<kernels::MemoryLayout>> MakeMemoryLayout(std::str
                                                                         kernels::DType dtype,
                                                                         std::string_view isa);
 
-// What a rank takes of its device's memory beside its MemoryPlan, in bytes at most.
-uint64_t ScratchBytes(const RankSpec& spec);
+// What a rank takes of its device's memory beside its MemoryPlan and its backend's scratch.
+uint64_t CollectiveBytes(const RankSpec& spec);
 
 // A rank's end of the plan channel; takes ownership of spec.plan_fds.
 struct PlanEnd {

@@ -10,6 +10,7 @@
 #include "service/api/model_fingerprint.h"
 #include "service/telemetry/logging.h"
 #include "service/text/tokenizer.h"
+#include "service/worker/device/cuda_program.h"
 #include "service/worker/device/device_choice.h"
 #include "service/worker/device/device_probe.h"
 #include "service/worker/device/rank_device.h"
@@ -78,6 +79,7 @@ LaunchError TakeDevice(const WorkerOptions& options,
   if (choice->is_cuda()) {
     const kernels::CudaDevice& first = choice->devices.front();
     plan->spec.isa = first.instruction_set;
+    plan->spec.program = CudaProgram();
     plan->notes.push_back(
         absl::StrFormat("GPU of rank 0: %s, %d MiB free", first.name, first.free_bytes >> 20));
     return CheckCuda(options, config);
@@ -151,7 +153,7 @@ LaunchError MakeLaunchPlan(const WorkerOptions& options, LaunchPlan* plan) {
                                 .world_size = options.tensor_parallel,
                                 .kv_cache_bytes = options.kv_cache_bytes,
                                 .free_bytes = std::move(free_bytes),
-                                .scratch_bytes = ScratchBytes(plan->spec)},
+                                .scratch_bytes = CollectiveBytes(plan->spec)},
                                config,
                                **layout);
   if (absl::IsInvalidArgument(capacity.status())) return Error(ExitCode::kUsage, capacity.status());

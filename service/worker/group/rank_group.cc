@@ -143,7 +143,7 @@ absl::Status RankGroup::SpawnRank(RankSpec spec) {
   char* const arguments[] = {program.data(), argument.data(), text.data(), nullptr};
   pid_t pid = 0;
   const int error = posix_spawn(
-      &pid, "/proc/self/exe", settings.actions(), settings.attributes(), arguments, environ);
+      &pid, spec.program.c_str(), settings.actions(), settings.attributes(), arguments, environ);
   if (error != 0) return absl::ErrnoToStatus(error, absl::StrFormat("starting rank %d", spec.rank));
   pids_.push_back(pid);
   return absl::OkStatus();

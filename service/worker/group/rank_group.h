@@ -33,7 +33,7 @@ RankExit FirstCause(const std::vector<RankExit>& exits);
 // ends.
 class RankGroup {
  public:
-  // Starts spec.world_size processes of this very program; the fields that differ between ranks,
+  // Starts spec.world_size processes of spec.program; the fields that differ between ranks,
   // and the descriptors, are filled in here. `metric_fd` stays the caller's.
   static absl::StatusOr<std::unique_ptr<RankGroup>> Spawn(const RankSpec& spec);
   ~RankGroup();

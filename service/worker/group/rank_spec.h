@@ -31,7 +31,8 @@ struct RankSpec {
   uint32_t context_tokens = 0;
   int64_t hidden_size = 0;
 
-  std::string device;  // "cpu"; "cuda": rank r has GPU r
+  std::string program = "/proc/self/exe";  // what the rank is a process of
+  std::string device;                      // "cpu"; "cuda": rank r has GPU r
   std::string dtype;
   std::string isa;  // of the CPU's kernels, or the GPU's ("sm_90")
   int threads = 1;
