@@ -18,7 +18,7 @@ LOCAL = ("--listen=127.0.0.1:0", "--metrics_listen=127.0.0.1:0")
 
 without_gpu = pytest.mark.skipif(pathlib.Path("/dev/nvidiactl").exists(), reason="there is a GPU")
 HOST = "phi-worker-host"
-on_host = pytest.mark.skipif(not (BIN / HOST).exists(), reason="no headers of CUDA where this was built")
+on_host = pytest.mark.skipif(not (BIN / HOST).exists(), reason="phi-worker-host is not built here")
 with_failpoints = pytest.mark.skipif(os.environ.get("PHI_BUILD_FAILPOINTS") != "ON", reason="no failpoints in this build")
 
 
