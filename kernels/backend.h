@@ -122,6 +122,27 @@ struct KvLayer {
   std::byte* values = nullptr;
 };
 
+// One of a row's highest logits.
+struct Candidate {
+  float logit = 0;
+  int32_t token_id = 0;  // -1: the row has no more; its logit is -infinity
+};
+// The order of candidates: the highest logit first, the lowest id first on a tie.
+inline bool ComesBefore(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.token_id < b.token_id;
+}
+// Candidates of one row that TopCandidates gives at most.
+inline constexpr int kMaxCandidates = 64;
+
+// Rows of logits for a share of the vocabulary, on the device.
+struct LogitsRows {
+  const float* logits = nullptr;  // [num_rows, num_cols]
+  int64_t num_rows = 0;
+  int64_t num_cols = 0;  // columns are the ids from first_id on
+  int64_t num_real = 0;  // columns that may be candidates: those before it
+  int64_t first_id = 0;
+};
+
 // What a backend's memory is like; known without a device, so that whoever plans a group's capacity
 // needs none.
 class MemoryLayout {
@@ -219,6 +240,12 @@ class Backend : public MemoryLayout {
   // Waits for all of the step; the first error that the device met, if any. The backend is lost
   // after an error.
   virtual absl::Status FinishStep() = 0;
+
+  // After FinishStep: the `count` candidates of each row that come before all others, in their
+  // order, to out [num_rows, count] on the device; 1 <= count <= kMaxCandidates. Where any logit of
+  // a row is not finite, beyond num_real too, its first candidate's logit is NaN and the others
+  // mean nothing. CopyToHost and the next step wait for it.
+  virtual void TopCandidates(const LogitsRows& rows, int count, Candidate* out) = 0;
 
   // Device to host, after what was enqueued before; waits.
   virtual absl::Status CopyToHost(void* to, const void* from, size_t bytes) = 0;

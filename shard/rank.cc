@@ -75,6 +75,19 @@ absl::Status CheckOptions(const RankOptions& options, const ModelConfig& config)
   return absl::OkStatus();
 }
 
+// The candidates of each row that all draws of the step depend on; 0: whole rows. No rank needs to
+// be told: all have the plan.
+uint32_t CandidatesOfStep(const StepPlan& plan) {
+  uint32_t most = 0;
+  for (const PlannedSequence& sequence : plan.sequences) {
+    if (sequence.num_draws == 0) continue;
+    const uint32_t needed = CandidatesNeeded(sequence.sampling);
+    if (needed == 0) return 0;
+    most = std::max(most, needed);
+  }
+  return most;
+}
+
 class PhiRank final : public Rank {
  public:
   struct Parts {
@@ -122,7 +135,12 @@ class PhiRank final : public Rank {
   absl::StatusOr<StepResult> TimedStep(const StepPlan& plan);
   absl::Status CheckPlan(const StepPlan& plan) const;
   absl::StatusOr<std::vector<SampledToken>> RunStep(const StepPlan& plan);
-  absl::StatusOr<std::vector<SampledToken>> DrawTokens(const StepPlan& plan);
+  absl::StatusOr<std::vector<SampledToken>> DrawTokens(const StepPlan& plan, bool from_candidates);
+  // After row `row` of those with logits.
+  absl::StatusOr<std::vector<SampledToken>> DrawFromRow(const PlannedSequence& sequence,
+                                                        size_t row);
+  absl::StatusOr<std::vector<SampledToken>> DrawFromCandidates(const PlannedSequence& sequence,
+                                                               size_t row);
   // Writes to the progress that a step began or ended.
   void Note(RankProgress::Activity activity, std::atomic<uint64_t>& counter);
 
@@ -157,9 +175,12 @@ absl::Status PhiRank::Load() {
                                          .kv_cache = std::move(cache),
                                          .backend = &backend,
                                          .communicator = parts_.communicator.get()}));
-  PHI_ASSIGN_OR_RETURN(
-      gatherer_,
-      LogitsGatherer::Create(config, options.limits.max_sequences, backend, *parts_.communicator));
+  PHI_ASSIGN_OR_RETURN(gatherer_,
+                       LogitsGatherer::Create(config,
+                                              {.max_rows = options.limits.max_sequences,
+                                               .num_real_tokens = options.num_real_tokens},
+                                              backend,
+                                              *parts_.communicator));
   if (parts_.communicator->rank() == 0) {
     sampler_.emplace(
         static_cast<uint32_t>(config.vocab_size), options.num_real_tokens, options.eos_token_id);
@@ -209,30 +230,55 @@ absl::StatusOr<std::vector<SampledToken>> PhiRank::RunStep(const StepPlan& plan)
       PHI_FAILPOINT(absl::StrFormat("rank%d.before_step", parts_.communicator->rank())));
   const kernels::StepBatch batch = rows_.Fill(plan);
   PHI_RETURN_IF_ERROR(model_->Forward(batch));
-  PHI_RETURN_IF_ERROR(gatherer_->Gather(model_->local_logits(), batch.logits_rows.size()));
+  const size_t num_rows = batch.logits_rows.size();
+  const uint32_t num_candidates = CandidatesOfStep(plan);
+  PHI_RETURN_IF_ERROR(num_candidates > 0 ? gatherer_->GatherCandidates(
+                                               model_->local_logits(), num_rows, num_candidates)
+                                         : gatherer_->Gather(model_->local_logits(), num_rows));
   if (!sampler_.has_value()) return std::vector<SampledToken>();
-  return DrawTokens(plan);
+  return DrawTokens(plan, num_candidates > 0);
 }
 
-absl::StatusOr<std::vector<SampledToken>> PhiRank::DrawTokens(const StepPlan& plan) {
+absl::StatusOr<std::vector<SampledToken>> PhiRank::DrawTokens(const StepPlan& plan,
+                                                              bool from_candidates) {
   std::vector<SampledToken> tokens;
   size_t row = 0;
   for (uint32_t index = 0; index < plan.sequences.size(); ++index) {
     const PlannedSequence& sequence = plan.sequences[index];
     if (sequence.num_draws == 0) continue;
-    PHI_ASSIGN_OR_RETURN(const std::span<float> logits, gatherer_->Row(row++));
-    if (PHI_FAILPOINT_NAN("rank.logits")) logits[0] = std::numeric_limits<float>::quiet_NaN();
-    const SamplerRow sampler_row = {.logits = logits,
-                                    .position = sequence.first_position + sequence.num_tokens,
-                                    .history = sequence.history,
-                                    .num_prompt_tokens = sequence.num_prompt_tokens};
-    for (SampledToken& token :
-         sampler_->Sample(sampler_row, sequence.sampling, sequence.num_draws)) {
+    PHI_ASSIGN_OR_RETURN(
+        std::vector<SampledToken> drawn,
+        from_candidates ? DrawFromCandidates(sequence, row) : DrawFromRow(sequence, row));
+    ++row;
+    for (SampledToken& token : drawn) {
       token.sequence_index = index;
       tokens.push_back(std::move(token));
     }
   }
   return tokens;
+}
+
+absl::StatusOr<std::vector<SampledToken>> PhiRank::DrawFromRow(const PlannedSequence& sequence,
+                                                               size_t row) {
+  PHI_ASSIGN_OR_RETURN(const std::span<float> logits, gatherer_->Row(row));
+  if (PHI_FAILPOINT_NAN("rank.logits")) logits[0] = std::numeric_limits<float>::quiet_NaN();
+  return sampler_->Sample({.logits = logits,
+                           .position = sequence.first_position + sequence.num_tokens,
+                           .history = sequence.history,
+                           .num_prompt_tokens = sequence.num_prompt_tokens},
+                          sequence.sampling,
+                          sequence.num_draws);
+}
+
+absl::StatusOr<std::vector<SampledToken>> PhiRank::DrawFromCandidates(
+    const PlannedSequence& sequence, size_t row) {
+  const std::span<kernels::Candidate> candidates = gatherer_->Candidates(row);
+  if (PHI_FAILPOINT_NAN("rank.logits"))
+    candidates[0].logit = std::numeric_limits<float>::quiet_NaN();
+  return sampler_->SampleCandidates(candidates,
+                                    sequence.first_position + sequence.num_tokens,
+                                    sequence.sampling,
+                                    sequence.num_draws);
 }
 
 void PhiRank::Note(RankProgress::Activity activity, std::atomic<uint64_t>& counter) {

@@ -12,6 +12,7 @@
 #include "kernels/base/check.h"
 #include "kernels/base/convert.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/base/top_candidates.h"
 #include "kernels/cpu/cache_ops.h"
 #include "kernels/cpu/host_buffer.h"
 #include "kernels/cpu/kernel_table.h"
@@ -132,6 +133,7 @@ class CpuBackend final : public Backend {
   void OutProjection(Operands in, const PackedMatrix& weight, float* partial) override;
   void LmHead(Operands in, const PackedMatrix& weight, const float* bias, float* logits) override;
   absl::Status FinishStep() override { return absl::OkStatus(); }
+  void TopCandidates(const LogitsRows& rows, int count, Candidate* out) override;
   absl::Status CopyToHost(void* to, const void* from, size_t bytes) override {
     std::memcpy(to, from, bytes);
     return absl::OkStatus();
@@ -314,6 +316,18 @@ void CpuBackend::LmHead(Operands in, const PackedMatrix& weight, const float* bi
            batch_.num_logits_rows(),
            weight,
            {.bias = bias, .plain = logits, .split = weight.rows()});
+}
+
+void CpuBackend::TopCandidates(const LogitsRows& rows, int count, Candidate* out) {
+  PHI_CHECK(count >= 1 && count <= kMaxCandidates, "%d candidates", count);
+  ForRows(rows.num_rows, rows.num_cols, [&](int64_t first, int64_t end) {
+    for (int64_t row = first; row < end; ++row) {
+      TakeTopCandidates({rows.logits + row * rows.num_cols, static_cast<size_t>(rows.num_cols)},
+                        rows.num_real,
+                        rows.first_id,
+                        {out + row * count, static_cast<size_t>(count)});
+    }
+  });
 }
 
 void CpuBackend::RotaryAndCacheWrite(const AttentionShape& shape,

@@ -22,6 +22,10 @@ struct CudaOptions {
   // Bounds of one step, for the tables that are copied to the device with it.
   int64_t max_step_tokens = 4096;
   int64_t max_block_ids = 16384;  // of all sequences of a step together
+  // Decode steps of up to so many rows, one a sequence with logits for each, are recorded as CUDA
+  // graphs, one for each number of rows, and replayed; 0: none. All such steps of one number of
+  // rows must make the same calls with the same memory, collectives on stream() included.
+  int64_t max_graph_rows = 64;
 };
 
 // The backend of kernels/backend.h on one NVIDIA GPU. Operations are queued on one stream;
@@ -47,6 +51,13 @@ class CudaBackend : public Backend {
 
   // The state of `status` and of all that was queued before; waits like FinishStep().
   virtual absl::Status WaitForStream() = 0;
+
+  // Whether the step's operations are in a recorded graph and queued by FinishStep(): a collective
+  // of the step is in it too, and must not be queued again.
+  virtual bool IsReplay() const = 0;
+
+  // Destroys the recorded graphs; before the end of a communicator whose collectives are in them.
+  virtual void ForgetGraphs() = 0;
 
   // sum[i] = gathered[0][i] + gathered[1][i] + ..., in rank order; gathered [ranks, count] float32.
   virtual void SumRanks(const float* gathered, int ranks, int64_t count, float* sum) = 0;

@@ -3,16 +3,17 @@
 #include "kernels/cuda/attention_row.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/last_block.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/shared_memory.cuh"
 
 // Attention of one new position a sequence. A block takes a share of the positions of one head of
 // one row, its warps every fourth block of it; states of warps, then of blocks, are merged: the
-// last block of a head and row to finish does that (NVIDIA's sample threadFenceReduction), so that
-// it is one launch. Rotating the query and the new key and writing the cache is done on the way:
-// the new position itself is taken from shared memory, and its slot is written by the one block
-// that reads the cache block around it, once it has. With shared key-value heads there would be
-// several such blocks, so that is for the other kernels.
+// last block of a head and row to finish does that, so that it is one launch. Rotating the query
+// and the new key and writing the cache is done on the way: the new position itself is taken from
+// shared memory, and its slot is written by the one block that reads the cache block around it,
+// once it has. With shared key-value heads there would be several such blocks, so that is for the
+// other kernels.
 namespace phi::kernels::cuda {
 namespace {
 
@@ -178,21 +179,6 @@ __device__ void KeepState(const RowState<kDims>& state, int padded_dim, float* t
     const int d = lane + j * kWarp;
     if (d < padded_dim) to[2 + d] = state.weighted[j];
   }
-}
-
-// Whether this block is the last one of its row and head; all threads call it after their share's
-// state is written.
-__device__ inline bool IsLastBlock(int32_t* ticket, int* is_last) {
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    const bool last = atomicAdd(ticket, 1) == static_cast<int>(gridDim.x) - 1;
-    if (last) atomicExch(ticket, 0);  // for the next launch
-    *is_last = last ? 1 : 0;
-    __threadfence();
-  }
-  __syncthreads();
-  return *is_last != 0;
 }
 
 // Grid (splits, heads, rows).

@@ -19,8 +19,8 @@ struct KernelContext {
   cudaStream_t stream = nullptr;
   int num_processors = 1;            // of the device
   int64_t max_shared_bytes = 0;      // of one block
-  float* split_scratch = nullptr;    // of DecodeAttention, kSplitScratchBytes
-  int32_t* split_tickets = nullptr;  // of DecodeAttention, kMaxSplitTickets, all 0 between kernels
+  float* split_scratch = nullptr;    // of kernels whose blocks share a row, kSplitScratchBytes
+  int32_t* split_tickets = nullptr;  // of the same, kMaxSplitTickets, all 0 between kernels
 };
 
 inline constexpr int64_t kSplitScratchBytes = int64_t{8} << 20;
@@ -124,6 +124,12 @@ cudaError_t GatherRows(
 // sum[i] = gathered[0][i] + gathered[1][i] + ..., in that order.
 cudaError_t SumRanks(
     const KernelContext& context, const float* gathered, int ranks, int64_t count, float* sum);
+
+// Backend::TopCandidates, in one launch for as many rows as the scratch has room for.
+cudaError_t TopCandidates(const KernelContext& context,
+                          const LogitsRows& rows,
+                          int64_t count,
+                          Candidate* out);
 
 // --- attention ---
 

@@ -40,6 +40,8 @@ class NcclCommunicator final : public Communicator {
 
   ~NcclCommunicator() override {
     backend_.CheckWhileWaiting(nullptr);
+    // ncclCommDestroy waits until no graph has the communicator's collectives in it.
+    backend_.ForgetGraphs();
     // After an error a peer may never come to the end that this waits for; the process ends
     // instead.
     if (comm_ != nullptr && Check().ok()) static_cast<void>(ncclCommDestroy(comm_));
@@ -109,6 +111,7 @@ absl::Status NcclCommunicator::AllReduceSum(std::span<float> data) {
   ++stats_.all_reduces;
   if (world_size_ == 1 || data.empty()) return absl::OkStatus();
   stats_.bytes_sent += data.size_bytes();
+  if (backend_.IsReplay()) return lost_;
   if (options_.rank_order) return SumInRankOrder(data);
   return Note(
       ncclAllReduce(data.data(), data.data(), data.size(), ncclFloat32, ncclSum, comm_, stream()),

@@ -22,11 +22,11 @@ struct NcclOptions {
 absl::StatusOr<std::string> MakeNcclUniqueId();
 
 // A communicator of GPUs, one a process (or, in tests, a thread), over NCCL. Collectives are queued
-// on the backend's stream and return at once; AllReduceSum can be recorded in a graph. While the
-// backend waits for the stream it looks for NCCL's asynchronous errors, which are UNAVAILABLE then;
-// a peer that hangs shows as a step that does not end, which the supervisor sees. The group is lost
-// in both cases (I5): nothing is aborted or repaired in the process. `seconds` in the stats stays
-// 0: the collectives' time is the device's.
+// on the backend's stream and return at once; AllReduceSum is recorded in the backend's graphs, and
+// only counted where one is replayed. While the backend waits for the stream it looks for NCCL's
+// asynchronous errors, which are UNAVAILABLE then; a peer that hangs shows as a step that does not
+// end, which the supervisor sees. The group is lost in both cases (I5): nothing is aborted or
+// repaired in the process. `seconds` in the stats stays 0: the collectives' time is the device's.
 //
 // Ranks meet on the loopback interface, unless NCCL_SOCKET_IFNAME says another one. Blocks until
 // all ranks have come; the supervisor bounds that. With a world_size of 1 there is no NCCL in it.

@@ -21,7 +21,23 @@ uint32_t DescendingBits(float value) {
   return ~ascending;
 }
 
+uint64_t MakeCandidate(float logit, uint32_t id) {
+  return uint64_t{DescendingBits(logit)} << 32 | id;
+}
 uint32_t CandidateId(uint64_t candidate) { return static_cast<uint32_t>(candidate); }
+float CandidateLogit(uint64_t candidate) {
+  const auto ascending = ~static_cast<uint32_t>(candidate >> 32);
+  return std::bit_cast<float>((ascending >> 31) != 0 ? ascending & 0x7fffffffU : ~ascending);
+}
+
+std::vector<SampledToken> MakeTokens(uint32_t num_draws, bool finite) {
+  std::vector<SampledToken> tokens(num_draws);
+  for (uint32_t i = 0; i < num_draws; ++i) {
+    tokens[i].draw_index = i;
+    tokens[i].nonfinite_logits = !finite;
+  }
+  return tokens;
+}
 
 bool AllFinite(std::span<const float> logits) {
   constexpr uint32_t kExponent = 0x7f800000;
@@ -75,6 +91,18 @@ size_t Truncate(std::span<const double> weights,
 
 }  // namespace
 
+uint32_t CandidatesNeeded(const SamplingParams& params) {
+  if (params.want_logprobs || HasPenalties(params) || !params.logit_bias.empty()) return 0;
+  uint32_t needed = 1;
+  if (params.temperature > 0.0F) {
+    if (params.top_k == 0 || params.top_k > kernels::kMaxCandidates) return 0;
+    needed = params.top_k;
+  }
+  // One of them may be masked.
+  if (params.mask_eos) ++needed;
+  return needed <= kernels::kMaxCandidates ? needed : 0;
+}
+
 Sampler::Sampler(uint32_t vocab_size, uint32_t num_real_tokens, uint32_t eos_token_id)
     : num_real_tokens_(num_real_tokens), eos_token_id_(eos_token_id), adjuster_(vocab_size) {
   PHI_CHECK(num_real_tokens >= 1 && num_real_tokens <= vocab_size,
@@ -89,20 +117,13 @@ Sampler::Sampler(uint32_t vocab_size, uint32_t num_real_tokens, uint32_t eos_tok
 std::vector<SampledToken> Sampler::Sample(const SamplerRow& row,
                                           const SamplingParams& params,
                                           uint32_t num_draws) {
-  std::vector<SampledToken> tokens(num_draws);
   const bool finite = AllFinite(row.logits);
-  for (uint32_t i = 0; i < num_draws; ++i) {
-    tokens[i].draw_index = i;
-    tokens[i].nonfinite_logits = !finite;
-  }
+  std::vector<SampledToken> tokens = MakeTokens(num_draws, finite);
   if (!finite) return tokens;
   adjuster_.Adjust(params, row.history, row.num_prompt_tokens, row.logits);
   if (params.temperature > 0.0F) {
-    const double mass = KeepCandidates(row.logits, params);
-    for (uint32_t i = 0; i < num_draws; ++i) {
-      const uint32_t sample = params.sample_index + i;
-      tokens[i].token_id = Draw(mass, UniformDraw(params.seed, sample, row.position));
-    }
+    SortCandidates(row.logits, params);
+    DrawAll(params, row.position, tokens);
   } else {
     const uint32_t best = Greedy(row.logits, params);
     for (SampledToken& token : tokens) token.token_id = best;
@@ -110,6 +131,36 @@ std::vector<SampledToken> Sampler::Sample(const SamplerRow& row,
   adjuster_.Restore(row.logits);
   if (params.want_logprobs) AddLogprobs(row.logits, params, tokens);
   return tokens;
+}
+
+std::vector<SampledToken> Sampler::SampleCandidates(std::span<const kernels::Candidate> row,
+                                                    uint32_t position,
+                                                    const SamplingParams& params,
+                                                    uint32_t num_draws) {
+  const bool finite = !std::isnan(row.front().logit);
+  std::vector<SampledToken> tokens = MakeTokens(num_draws, finite);
+  if (!finite) return tokens;
+  candidates_.clear();
+  for (const kernels::Candidate& candidate : row) {
+    const auto id = static_cast<uint32_t>(candidate.token_id);
+    if (!Masked(id, params)) candidates_.push_back(MakeCandidate(candidate.logit, id));
+  }
+  if (params.temperature > 0.0F) {
+    DrawAll(params, position, tokens);
+  } else {
+    for (SampledToken& token : tokens) token.token_id = CandidateId(candidates_.front());
+  }
+  return tokens;
+}
+
+void Sampler::DrawAll(const SamplingParams& params,
+                      uint32_t position,
+                      std::span<SampledToken> tokens) {
+  const double mass = KeepCandidates(params);
+  for (SampledToken& token : tokens) {
+    const uint32_t sample = params.sample_index + token.draw_index;
+    token.token_id = Draw(mass, UniformDraw(params.seed, sample, position));
+  }
 }
 
 uint32_t Sampler::Greedy(std::span<const float> logits, const SamplingParams& params) const {
@@ -121,15 +172,14 @@ uint32_t Sampler::Greedy(std::span<const float> logits, const SamplingParams& pa
   return best;
 }
 
-double Sampler::KeepCandidates(std::span<const float> logits, const SamplingParams& params) {
-  SortCandidates(logits, params);
+double Sampler::KeepCandidates(const SamplingParams& params) {
   if (params.top_k > 0 && params.top_k < candidates_.size()) candidates_.resize(params.top_k);
 
-  const auto highest = static_cast<double>(logits[CandidateId(candidates_.front())]);
+  const auto highest = static_cast<double>(CandidateLogit(candidates_.front()));
   weights_.clear();
   double total = 0;
   for (const uint64_t candidate : candidates_) {
-    const auto logit = static_cast<double>(logits[CandidateId(candidate)]);
+    const auto logit = static_cast<double>(CandidateLogit(candidate));
     weights_.push_back(std::exp((logit - highest) / static_cast<double>(params.temperature)));
     total += weights_.back();
   }
@@ -151,7 +201,7 @@ void Sampler::SortCandidates(std::span<const float> logits, const SamplingParams
   candidates_.clear();
   for (uint32_t id = 0; id < num_real_tokens_; ++id) {
     if (Masked(id, params)) continue;
-    candidates_.push_back(uint64_t{DescendingBits(logits[id])} << 32 | id);
+    candidates_.push_back(MakeCandidate(logits[id], id));
   }
   SortByUpperHalf(candidates_, sort_scratch_);
 }

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/backend.h"
 #include "shard/sampling/sampled_token.h"
 #include "shard/sampling/sampling_params.h"
 #include "shard/sampling/token_adjuster.h"
@@ -20,6 +21,10 @@ struct SamplerRow {
   std::span<const uint32_t> history = {};
   uint32_t num_prompt_tokens = 0;
 };
+
+// How many of a row's highest logits decide a draw with `params`, which then is the same from these
+// candidates as from the row; 0: all of them, or more than kernels::kMaxCandidates.
+uint32_t CandidatesNeeded(const SamplingParams& params);
 
 // Draws tokens from logits, on rank 0 and on the host.
 //
@@ -43,10 +48,20 @@ class Sampler {
                                    const SamplingParams& params,
                                    uint32_t num_draws);
 
+  // The same tokens, from the row's first CandidatesNeeded(params) > 0 candidates or more: real
+  // tokens in their order, at least one. Where the first one's logit is no number, the row was not
+  // finite.
+  std::vector<SampledToken> SampleCandidates(std::span<const kernels::Candidate> row,
+                                             uint32_t position,
+                                             const SamplingParams& params,
+                                             uint32_t num_draws);
+
  private:
   uint32_t Greedy(std::span<const float> logits, const SamplingParams& params) const;
+  // Draws each of `tokens` from candidates_.
+  void DrawAll(const SamplingParams& params, uint32_t position, std::span<SampledToken> tokens);
   // Fills weights_ with those of the first of candidates_, which may be drawn; returns their sum.
-  double KeepCandidates(std::span<const float> logits, const SamplingParams& params);
+  double KeepCandidates(const SamplingParams& params);
   // The kept token that `uniform` of [0, 1) falls on.
   uint32_t Draw(double mass, double uniform) const;
   bool Masked(uint32_t id, const SamplingParams& params) const;

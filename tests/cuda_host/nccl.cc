@@ -91,6 +91,18 @@ ncclResult_t AddTransfer(ncclComm_t comm, cudaStream_t stream, const Transfer& t
   return group.depth == 0 ? EnqueueTransfers() : ncclSuccess;
 }
 
+// Whether an operation of this rank lives though no stream has one: NCCL waits for such graphs.
+bool IsInGraph(const ncclComm& comm) {
+  Device& device = GetDevice(comm.rank->device);
+  const std::lock_guard lock(device.mutex);
+  for (const CUstream_st* stream : device.streams) {
+    if (!stream->queue.empty()) return false;  // cannot tell
+  }
+  WaitFor(device, nullptr);    // frees what is finished
+  constexpr long kOwners = 2;  // the communicator and its world
+  return comm.rank.use_count() > kOwners;
+}
+
 // `call.kind` is the function's name.
 ncclResult_t AddCollective(ncclComm_t comm,
                            cudaStream_t stream,
@@ -158,6 +170,10 @@ ncclResult_t ncclCommInitRankConfig(
 ncclResult_t ncclCommFinalize(ncclComm_t /*comm*/) { return ncclSuccess; }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  if (phi::cuda_host::IsInGraph(*comm)) {
+    phi::cuda_host::Die("ncclCommDestroy of rank %d waits for ever: a graph has its collectives",
+                        comm->rank->rank);
+  }
   delete comm;
   return ncclSuccess;
 }

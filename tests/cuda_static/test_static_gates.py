@@ -18,8 +18,9 @@ BUDGETS = {
     "TileAttentionKernel": (128, 2),
     "DecodeAttentionKernel": (128, 3),
     "RowAttentionKernel": (128, 4),
+    "TopCandidatesKernel": (256, 4),
 }
-SOURCES = ("small_product", "tile_product", "tile_attention", "decode_attention", "row_attention")
+SOURCES = ("small_product", "tile_product", "tile_attention", "decode_attention", "row_attention", "top_candidates")
 TENSOR_CORES = ("TileProductKernel", "TileAttentionKernel")
 
 

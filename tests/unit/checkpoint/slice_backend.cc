@@ -139,6 +139,11 @@ class SliceBackend : public kernels::Backend {
     NoStep<int>();
   }
   absl::Status FinishStep() override { return NoStep<absl::Status>(); }
+  void TopCandidates(const kernels::LogitsRows& /*rows*/,
+                     int /*count*/,
+                     kernels::Candidate* /*out*/) override {
+    NoStep<int>();
+  }
   absl::Status CopyToHost(void* /*to*/, const void* /*from*/, size_t /*bytes*/) override {
     return NoStep<absl::Status>();
   }

@@ -106,6 +106,21 @@ TEST_F(NcclTest, CollectivesReplayInGraphs) {
   });
 }
 
+TEST_F(NcclTest, ACommunicatorDoesNotEndBeforeItsGraphs) {
+  EXPECT_DEATH(
+      RunRanks(
+          2,
+          [](const RankContext& self) {
+            const DeviceArray<float> data(Constant(1));
+            cudaGraph_t graph = nullptr;
+            cudaStreamBeginCapture(self.stream, cudaStreamCaptureModeThreadLocal);
+            ncclAllReduce(
+                data.data(), data.data(), kCount, ncclFloat32, ncclSum, self.comm, self.stream);
+            cudaStreamEndCapture(self.stream, &graph);
+          }),
+      "ncclCommDestroy of rank . waits for ever: a graph has its collectives");
+}
+
 // Rank 1 makes another call than rank 0.
 void CallDifferently(
     const std::function<void(const RankContext&, const DeviceArray<float>&)>& odd) {

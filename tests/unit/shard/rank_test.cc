@@ -54,11 +54,13 @@ class AbsentPeers final : public Communicator {
   CollectiveStats stats_;
 };
 
-// A CPU backend that adds up what is taken from it.
+// A CPU backend that adds up what is taken from it, and what is copied to the host.
 class CountingBackend final : public kernels::Backend {
  public:
-  CountingBackend(std::unique_ptr<kernels::Backend> backend, size_t& bytes)
-      : backend_(std::move(backend)), bytes_(bytes) {}
+  CountingBackend(std::unique_ptr<kernels::Backend> backend,
+                  size_t& bytes,
+                  size_t* copied = nullptr)
+      : backend_(std::move(backend)), bytes_(bytes), copied_(copied) {}
 
   std::string Description() const override { return backend_->Description(); }
   std::string InstructionSet() const override { return backend_->InstructionSet(); }
@@ -137,7 +139,11 @@ class CountingBackend final : public kernels::Backend {
     backend_->LmHead(in, weight, bias, logits);
   }
   absl::Status FinishStep() override { return backend_->FinishStep(); }
+  void TopCandidates(const kernels::LogitsRows& rows, int count, kernels::Candidate* out) override {
+    backend_->TopCandidates(rows, count, out);
+  }
   absl::Status CopyToHost(void* to, const void* from, size_t bytes) override {
+    if (copied_ != nullptr) *copied_ += bytes;
     return backend_->CopyToHost(to, from, bytes);
   }
 
@@ -150,6 +156,7 @@ class CountingBackend final : public kernels::Backend {
 
   std::unique_ptr<kernels::Backend> backend_;
   size_t& bytes_;
+  size_t* copied_;
 };
 
 class RankTest : public testing::Test {
@@ -209,6 +216,52 @@ TEST_F(RankTest, AStepTakesNothingMore) {
   const size_t at_start = bytes;
   for (uint64_t step = 0; step < 3; ++step) ASSERT_TRUE((*rank)->Execute(OneToken(step)).ok());
   EXPECT_EQ(bytes, at_start);
+}
+
+// A draw that a few of the highest logits decide brings these to the host, another one whole rows:
+// the same tokens either way.
+TEST_F(RankTest, BringsNoMoreLogitsToTheHostThanTheDrawsNeed) {
+  constexpr size_t kCandidate = sizeof(kernels::Candidate);
+  constexpr size_t kRow = 331 * sizeof(float);
+  struct DrawCase {
+    SamplingParams sampling;
+    size_t bytes;
+  };
+  for (const auto& [sampling, expected_bytes] :
+       {DrawCase{{}, kCandidate},
+        DrawCase{{.mask_eos = true}, 2 * kCandidate},
+        DrawCase{{.temperature = 0.8F, .top_k = 5, .top_p = 0.9F, .seed = 3}, 5 * kCandidate},
+        DrawCase{{.temperature = 0.8F, .top_k = 64, .seed = 3}, 64 * kCandidate},
+        DrawCase{{.temperature = 0.8F, .top_k = 65, .seed = 3}, kRow},
+        DrawCase{{.temperature = 0.8F, .seed = 3}, kRow},
+        DrawCase{{.repetition_penalty = 1.2F}, kRow},
+        DrawCase{{.logit_bias = {{5, 1.0F}}}, kRow}}) {
+    std::vector<uint32_t> tokens[2];
+    for (const bool want_logprobs : {false, true}) {
+      size_t taken = 0;
+      size_t copied = 0;
+      auto rank = Rank::Create(Options(),
+                               std::make_unique<CountingBackend>(MakeBackend(), taken, &copied),
+                               MakeSingleRankCommunicator(),
+                               &progress_);
+      ASSERT_TRUE(rank.ok()) << rank.status();
+      for (uint64_t step = 0; step < 8; ++step) {
+        StepPlan plan = OneToken(step);
+        plan.sequences[0].sampling = sampling;
+        plan.sequences[0].sampling.want_logprobs = want_logprobs;
+        if (HasPenalties(sampling)) {
+          plan.sequences[0].history.assign(step + 1, 7);
+          plan.sequences[0].num_prompt_tokens = 1;
+        }
+        copied = 0;
+        const absl::StatusOr<StepResult> result = (*rank)->Execute(plan);
+        ASSERT_TRUE(result.ok()) << result.status();
+        tokens[want_logprobs ? 1 : 0].push_back(result->tokens.at(0).token_id);
+        EXPECT_EQ(copied, want_logprobs ? kRow : expected_bytes);
+      }
+    }
+    EXPECT_EQ(tokens[0], tokens[1]);
+  }
 }
 
 TEST_F(RankTest, WritesItsProgress) {

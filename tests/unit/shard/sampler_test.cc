@@ -223,6 +223,65 @@ TEST(Sampler, ManyDrawsAreTheSamplesOneByOne) {
   EXPECT_GT(different.size(), 8U);
 }
 
+// Whole rows and their candidates, of every kind of draw that candidates decide.
+TEST(Sampler, CandidatesDrawWhatTheRowDraws) {
+  constexpr uint32_t kVocab = 300;
+  constexpr uint32_t kReal = 290;
+  constexpr uint32_t kEos = 17;
+  std::mt19937 random(9);
+  Sampler sampler(kVocab, kReal, kEos);
+  size_t eos_on_top = 0;
+  for (uint32_t trial = 0; trial < 3000; ++trial) {
+    std::vector<float> logits = RandomLogits(random, kVocab);
+    if (random() % 4 == 0) logits[kEos] = 6.0F;
+    SamplingParams params{.seed = trial, .sample_index = trial % 3, .mask_eos = trial % 2 == 0};
+    if (trial % 3 != 0) {
+      params.temperature = 0.2F + static_cast<float>(random() % 20) / 10.0F;
+      params.top_k = 1 + static_cast<uint32_t>(random() % 63);
+      params.top_p = trial % 5 == 0 ? 1.0F : 0.3F + static_cast<float>(random() % 7) / 10.0F;
+      params.min_p = trial % 7 == 0 ? 0.2F : 0.0F;
+    }
+    const uint32_t needed = CandidatesNeeded(params);
+    ASSERT_GT(needed, 0U);
+    std::vector<kernels::Candidate> all;
+    for (uint32_t id = 0; id < kReal; ++id)
+      all.push_back({logits[id] + 0.0F, static_cast<int32_t>(id)});
+    std::sort(all.begin(), all.end(), kernels::ComesBefore);
+    if (all[0].token_id == static_cast<int32_t>(kEos)) ++eos_on_top;
+    // Others of the step may need more.
+    all.resize(needed + random() % 3);
+    ASSERT_EQ(sampler.SampleCandidates(all, trial, params, 3),
+              sampler.Sample({.logits = logits, .position = trial}, params, 3))
+        << trial;
+  }
+  EXPECT_GT(eos_on_top, 100U);
+}
+
+TEST(Sampler, WhatCandidatesCannotDecideNeedsTheRow) {
+  EXPECT_EQ(CandidatesNeeded({}), 1U);
+  EXPECT_EQ(CandidatesNeeded({.mask_eos = true}), 2U);
+  EXPECT_EQ(CandidatesNeeded({.temperature = 1.0F, .top_k = 64}), 64U);
+  EXPECT_EQ(CandidatesNeeded({.temperature = 1.0F, .top_k = 64, .mask_eos = true}), 0U);
+  EXPECT_EQ(CandidatesNeeded({.temperature = 1.0F, .top_k = 65}), 0U);
+  EXPECT_EQ(CandidatesNeeded({.temperature = 1.0F, .top_p = 0.5F}), 0U);
+  EXPECT_EQ(CandidatesNeeded({.top_k = 65}), 1U);  // greedy
+  EXPECT_EQ(CandidatesNeeded({.want_logprobs = true}), 0U);
+  EXPECT_EQ(CandidatesNeeded({.repetition_penalty = 1.1F}), 0U);
+  EXPECT_EQ(CandidatesNeeded({.frequency_penalty = 0.1F}), 0U);
+  EXPECT_EQ(CandidatesNeeded({.presence_penalty = 0.1F}), 0U);
+  EXPECT_EQ(CandidatesNeeded({.logit_bias = {{1, 1.0F}}}), 0U);
+}
+
+TEST(Sampler, CandidatesThatAreNoNumberAreFlagged) {
+  Sampler sampler(8, 8, 0);
+  const kernels::Candidate bad{.logit = std::numeric_limits<float>::quiet_NaN(), .token_id = -1};
+  const std::vector<SampledToken> tokens = sampler.SampleCandidates({&bad, 1}, 0, {}, 2);
+  ASSERT_EQ(tokens.size(), 2U);
+  EXPECT_TRUE(tokens[0].nonfinite_logits);
+  EXPECT_TRUE(tokens[1].nonfinite_logits);
+  EXPECT_EQ(tokens[1].draw_index, 1U);
+}
+
 TEST(Sampler, ADrawDependsOnSeedSampleAndPositionAlone) {
   std::mt19937 random(4);
   const std::vector<float> logits = RandomLogits(random, 500);
