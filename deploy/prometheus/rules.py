@@ -310,9 +310,9 @@ def process_alerts(t: Times) -> list[Alert]:
             "PhiTargetDown",
             "warning",
             5 * MINUTE,
-            f"up{{{mine}}} == 0",
-            "A metrics port does not answer",
-            "Prometheus cannot scrape {{ $labels.instance }} of {{ $labels.job }}.",
+            f"up{{{mine}}} == 0\nor absent(up{{{mine}}})",
+            "A metrics port does not answer, or Prometheus knows none",
+            "Prometheus cannot scrape {{ $labels.instance }} of {{ $labels.job }} (no names: it has no target of phi-serve at all).",
         ),
         Alert(
             "PhiVersionSkew",

@@ -7,7 +7,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
-def _load(name: str, path: str):
+def load(name: str, path: str):
     spec = importlib.util.spec_from_file_location(name, ROOT / path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
@@ -15,5 +15,5 @@ def _load(name: str, path: str):
     return module
 
 
-rules = _load("phi_rules", "deploy/prometheus/rules.py")
-dashboards = _load("phi_dashboards", "deploy/grafana/dashboards.py")
+rules = load("phi_rules", "deploy/prometheus/rules.py")
+dashboards = load("phi_dashboards", "deploy/grafana/dashboards.py")

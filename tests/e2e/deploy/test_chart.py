@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import chart
+import sources
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROFILES = {
@@ -60,6 +61,7 @@ REFUSED = [
     ({"worker.tensorParallel": 0}, "tensorParallel"),
     ({"worker.device": "tpu"}, "device"),
     ({"worker.dtype": "int8"}, "dtype"),
+    ({"worker.dtype": "float16"}, "worker.dtype"),
     ({"worker.autoscaling.mode": "both"}, "mode"),
     ({"worker.autoscaling.mode": "keda"}, "worker.autoscaling.keda.prometheusAddress"),
     ({"model.source": "download"}, "source"),
@@ -326,6 +328,12 @@ def test_every_value_has_a_use():
     spelled = {"routerSecret": "%sSecret", "workerSecret": "%sSecret"}
     unused = [".".join(path) for path in leaves(values) if path[-1] not in probes and spelled.get(path[-1], path[-1]) not in templates]
     assert unused == []
+
+
+def test_the_readme_has_the_table_of_values():
+    source = sources.load("values_table", "deploy/helm/values_table.py")
+    text = source.README.read_text(encoding="utf-8")
+    assert text == source.with_table(text)
 
 
 def test_the_package_installs_the_same(tmp_path):

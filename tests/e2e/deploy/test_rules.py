@@ -191,6 +191,14 @@ def test_alert(alert, fires, tmp_path):
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
+def test_no_target_at_all_is_a_target_down(tmp_path):
+    case = promtool_case("PhiTargetDown", 10, [('up{job="another",instance="x"}', "1+0x20")], True)
+    file = tmp_path / "case.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(rules.OUTPUT)], "evaluation_interval": "1m", "tests": [case]}), encoding="utf-8")
+    tested = promtool("test", "rules", str(file))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
 def test_the_runbooks_expressions_are_promql(tmp_path):
     lines = [line for path in RUNBOOKS for line in path.read_text(encoding="utf-8").splitlines() if "# in Prometheus" in line]
     assert len(lines) > 20

@@ -101,6 +101,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- fail (printf "%s.strategy: maxSurge and maxUnavailable cannot both be 0" $component) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (eq $v.worker.dtype "float16") (ne $v.worker.device "cuda") -}}
+{{- fail "worker.dtype=float16 needs worker.device=cuda" -}}
+{{- end -}}
 {{- if gt (int $v.worker.maxSequences) (int $v.worker.maxStepTokens) -}}
 {{- fail "worker.maxStepTokens must be at least worker.maxSequences: each running request decodes one token in every step" -}}
 {{- end -}}
