@@ -12,7 +12,7 @@ build_packages=(
   zlib1g-dev
 )
 test_packages=(
-  clang-14 clang clang-format-14 clang-tidy-14 faketime git iproute2 libclang-rt-14-dev llvm-14 python3-cryptography
+  buildah clang-14 clang clang-format-14 clang-tidy-14 debootstrap docker-compose faketime git iproute2 libclang-rt-14-dev llvm-14 python3-cryptography
   python3-grpcio python3-hpack python3-jsonschema python3-protobuf python3-pytest python3-venv python3-yaml shellcheck
 )
 
