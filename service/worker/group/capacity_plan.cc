@@ -96,6 +96,7 @@ absl::StatusOr<CapacityPlan> PlanCapacity(const CapacityRequest& request,
     uint64_t block_bytes = 0;
     for (const shard::MemoryPlan& rank : plan.ranks)
       block_bytes = std::max<uint64_t>(block_bytes, rank.kv_cache);
+    PHI_CHECK(block_bytes > 0, "no KV cache on %zu ranks", plan.ranks.size());
     num_blocks = std::min(num_blocks, request.kv_cache_bytes / block_bytes);
     if (num_blocks == 0) {
       return absl::InvalidArgumentError(absl::StrFormat(

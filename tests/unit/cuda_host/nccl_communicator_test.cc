@@ -20,7 +20,6 @@ using cuda_host::DeviceArray;
 using cuda_host::FailCall;
 using testing::Each;
 using testing::ElementsAre;
-using testing::HasSubstr;
 
 constexpr size_t kCount = 37;
 
@@ -38,6 +37,7 @@ void RunRanks(int world_size,
   const auto id = MakeNcclUniqueId();
   ASSERT_TRUE(id.ok()) << id.status();
   std::vector<std::jthread> threads;
+  threads.reserve(static_cast<size_t>(world_size));
   for (int rank = 0; rank < world_size; ++rank) {
     threads.emplace_back([&, rank] {
       auto backend = kernels::MakeCudaBackend({.device = rank, .dtype = kernels::DType::kFloat32});

@@ -84,6 +84,7 @@ class RankDeviceTest : public cuda_host::DeviceTest {
     }
     std::vector<uint32_t> tokens;
     std::vector<std::jthread> threads;
+    threads.reserve(specs.size());
     for (const RankSpec& spec : specs) {
       threads.emplace_back([&] {
         std::vector<uint32_t> drawn = Serve(spec);
