@@ -48,6 +48,11 @@ class GridScheduler {
   char grid_tag_ = 0;
 };
 
+// Nearly always the same literal.
+bool SameLine(const SourceLine& a, const SourceLine& b) {
+  return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
+}
+
 // A pool of its own for each OS thread, as fibers cost more than a block takes to run.
 std::vector<std::unique_ptr<Fiber>>& Fibers() {
   thread_local std::vector<std::unique_ptr<Fiber>> fibers;
@@ -179,8 +184,7 @@ bool GridScheduler::ReleaseWarpOperations(unsigned warp) {
       if ((first.mask >> lane & 1) == 0) continue;
       const ThreadContext& other = Lane(warp, lane);
       complete &= other.state == ThreadState::kAtWarpOp && other.mask == first.mask &&
-                  other.function == first.function && other.waits_at.line == first.waits_at.line &&
-                  std::strcmp(other.waits_at.file, first.waits_at.file) == 0;
+                  other.function == first.function && SameLine(other.waits_at, first.waits_at);
       operands[lane] = other.operand;
     }
     if (!complete) continue;
@@ -268,8 +272,7 @@ bool GridScheduler::ReleaseBarrier() {
           other.waits_at.file == nullptr ? "its start" : other.waits_at.file,
           other.waits_at.line);
     }
-    if (other.waits_at.line != waiting->waits_at.line ||
-        std::strcmp(other.waits_at.file, waiting->waits_at.file) != 0) {
+    if (!SameLine(other.waits_at, waiting->waits_at)) {
       Die("divergent barrier: thread %u waits at __syncthreads %s:%d, thread %u at %s:%d",
           waiting->linear,
           waiting->waits_at.file,

@@ -139,6 +139,7 @@ void SetCurrentDevice(int ordinal) { current_device = ordinal; }
 void NotifyProgress() { TheGlobal().progress.notify_all(); }
 
 int Advance(Device& device, int most) {
+  if (!AnythingLeft(device, nullptr)) return 0;
   device.memory.Allow();
   int ran = 0;
   std::vector<CUstream_st*> order = device.streams;

@@ -10,20 +10,11 @@
 #include <utility>
 
 #include "absl/time/time.h"
-#include "shard/collective/gloo_communicator.h"
-#include "shard/collective/single_rank_communicator.h"
 
 namespace phi::shard {
 namespace {
 
 constexpr absl::Duration kPatience = absl::Seconds(60);
-
-std::unique_ptr<Communicator> Connect(int rank, int world_size, const std::string& store) {
-  if (world_size == 1) return MakeSingleRankCommunicator();
-  auto communicator = MakeGlooCommunicator(rank, world_size, {.store_dir = store});
-  EXPECT_TRUE(communicator.ok()) << communicator.status();
-  return *std::move(communicator);
-}
 
 // One prompt on its way.
 struct Sequence {
@@ -84,14 +75,14 @@ RankGroup::~RankGroup() { Stop(); }
 std::unique_ptr<Rank> RankGroup::Create(const GroupOptions& options,
                                         int rank,
                                         RankProgress* progress) {
-  auto backend = kernels::MakeCpuBackend(options.cpu);
-  EXPECT_TRUE(backend.ok()) << backend.status();
+  RankParts parts = options.make_rank(
+      {.rank = rank, .world_size = options.world_size, .store_dir = store_.path()});
   auto created = Rank::Create({.model_dir = options.model_dir,
                                .num_real_tokens = options.num_real_tokens,
                                .eos_token_id = options.eos_token_id,
                                .limits = options.limits},
-                              *std::move(backend),
-                              Connect(rank, options.world_size, store_.path()),
+                              std::move(parts.backend),
+                              std::move(parts.communicator),
                               progress);
   EXPECT_TRUE(created.ok()) << created.status();
   return *std::move(created);

@@ -7,9 +7,9 @@
 #include <thread>
 #include <vector>
 
-#include "kernels/cpu/cpu_backend.h"
 #include "shard/plan_channel.h"
 #include "shard/rank.h"
+#include "tests/parallel/rank_kinds.h"
 #include "tests/parallel/rank_threads.h"
 
 namespace phi::shard {
@@ -17,7 +17,7 @@ namespace phi::shard {
 struct GroupOptions {
   std::string model_dir;
   int world_size = 1;
-  kernels::CpuOptions cpu = {};
+  RankMaker make_rank = {};
   uint32_t num_real_tokens = 0;
   uint32_t eos_token_id = 0;
   RankLimits limits = {.max_sequences = 16, .max_step_tokens = 512, .num_kv_blocks = 256};

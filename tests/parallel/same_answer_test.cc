@@ -10,7 +10,7 @@
 namespace phi::shard {
 namespace {
 
-constexpr uint32_t kRequests = 16;
+constexpr uint32_t kMaxRequests = 16;
 constexpr uint32_t kNumRealTokens = 515;
 
 const tools::ModelShape kShape{.vocab_size = 523,
@@ -25,9 +25,11 @@ const tools::ModelShape kShape{.vocab_size = 523,
 std::vector<Prompt> MakePrompts() {
   std::mt19937 random(23);
   std::vector<Prompt> prompts;
-  for (uint32_t i = 0; i < kRequests; ++i) {
+  const uint32_t num_requests = IsEmulated() ? 6 : kMaxRequests;
+  for (uint32_t i = 0; i < num_requests; ++i) {
+    const uint32_t num_new_tokens = IsEmulated() ? 2 + i % 4 : 4 + i % 8;
     Prompt prompt{.sampling = {.num_top_logprobs = 5, .want_logprobs = true},
-                  .num_new_tokens = 4 + i % 8,
+                  .num_new_tokens = num_new_tokens,
                   .arrival_step = static_cast<uint32_t>(random() % 6)};
     const size_t length = 1 + random() % 70;
     for (size_t j = 0; j < length; ++j)
@@ -51,25 +53,26 @@ std::vector<Prompt> MakePrompts() {
 }
 
 struct GroupCase {
-  kernels::DType dtype;
-  kernels::Isa isa;
+  RankKind ranks;
   int world_size;
 };
 
 class SameAnswer : public testing::TestWithParam<GroupCase> {
  protected:
   void SetUp() override {
+    if (GetParam().world_size > MostRanks()) GTEST_SKIP() << MostRanks() << " devices";
     const absl::Status made = tools::WriteRandomCheckpoint(
         {.dir = dir_.path(), .shape = kShape, .seed = 5, .tokenizer_path = "", .on_progress = {}});
     ASSERT_TRUE(made.ok()) << made;
   }
 
   GroupOptions Options(int threads) const {
-    return {.model_dir = dir_.path(),
-            .world_size = GetParam().world_size,
-            .cpu = {.dtype = GetParam().dtype, .threads = threads, .isa = GetParam().isa},
-            .num_real_tokens = kNumRealTokens,
-            .limits = {.max_sequences = kRequests, .max_step_tokens = 2000, .num_kv_blocks = 100}};
+    return {
+        .model_dir = dir_.path(),
+        .world_size = GetParam().world_size,
+        .make_rank = GetParam().ranks.maker(threads),
+        .num_real_tokens = kNumRealTokens,
+        .limits = {.max_sequences = kMaxRequests, .max_step_tokens = 2000, .num_kv_blocks = 100}};
   }
 
   TemporaryDir dir_;
@@ -90,15 +93,16 @@ TEST_P(SameAnswer, AloneAndInCompany) {
     int threads;
     Schedule schedule;
   };
-  for (const Variation& variation :
-       {Variation{1, {.seed = 1}},
-        Variation{2, {.max_chunk = 7, .whole_prompts = false, .seed = 2}},
-        Variation{3, {.max_chunk = 33, .whole_prompts = false, .seed = 3}}}) {
+  std::vector<Variation> variations = {{1, {.seed = 1}},
+                                       {2, {.max_chunk = 33, .whole_prompts = false, .seed = 2}},
+                                       {3, {.max_chunk = 7, .whole_prompts = false, .seed = 3}}};
+  if (IsEmulated()) variations.pop_back();
+  for (const Variation& variation : variations) {
     const GroupOptions options = Options(variation.threads);
     RankGroup group(options);
     const std::vector<std::vector<SampledToken>> together =
         Generate(group, prompts, variation.schedule, options.limits.num_kv_blocks);
-    for (uint32_t i = 0; i < kRequests; ++i) {
+    for (uint32_t i = 0; i < prompts.size(); ++i) {
       ASSERT_EQ(together[i].size(), prompts[i].num_new_tokens);
       EXPECT_TRUE(together[i] == alone[i])
           << "request " << i << ", seed " << variation.schedule.seed;
@@ -108,10 +112,10 @@ TEST_P(SameAnswer, AloneAndInCompany) {
 
 std::vector<GroupCase> AllCases() {
   std::vector<GroupCase> cases;
-  for (const kernels::Isa isa : kernels::MachineIsas()) {
-    for (const kernels::DType dtype : {kernels::DType::kFloat32, kernels::DType::kBFloat16}) {
-      cases.push_back({dtype, isa, 1});
-      cases.push_back({dtype, isa, 2});
+  for (const kernels::DType dtype : {kernels::DType::kFloat32, kernels::DType::kBFloat16}) {
+    for (const RankKind& ranks : InvariantRanks(dtype)) {
+      cases.push_back({ranks, 1});
+      cases.push_back({ranks, 2});
     }
   }
   return cases;
@@ -121,8 +125,8 @@ INSTANTIATE_TEST_SUITE_P(Machine,
                          SameAnswer,
                          testing::ValuesIn(AllCases()),
                          [](const testing::TestParamInfo<GroupCase>& info) {
-                           return std::string(kernels::IsaName(info.param.isa)) + "_" +
-                                  std::string(kernels::DTypeName(info.param.dtype)) + "_" +
+                           return info.param.ranks.name + "_" +
+                                  std::string(kernels::DTypeName(info.param.ranks.dtype)) + "_" +
                                   std::to_string(info.param.world_size) + "_ranks";
                          });
 

@@ -46,7 +46,7 @@ class RankFaults : public testing::Test {
   std::vector<SampledToken> Run(uint32_t num_steps) {
     RankGroup group({.model_dir = dir_.path(),
                      .world_size = 2,
-                     .cpu = {.dtype = kernels::DType::kFloat32, .threads = 1},
+                     .make_rank = DefaultRanks(kernels::DType::kFloat32).maker(1),
                      .num_real_tokens = 300});
     std::vector<SampledToken> tokens;
     for (uint32_t step = 0; step < num_steps; ++step) {
