@@ -91,7 +91,7 @@ release_stage() {
 
 # What deploy/ holds: promises of time and rates of Prometheus's rules mean little under sanitizers.
 deploy_stage() {
-  build release phi-router phi-worker phi-serve phictl example_generate || return 1
+  build release phi-router phi-worker phi-serve phictl example_generate capacity || return 1
   run_tests deploy release -L '^deploy$'
 }
 
