@@ -41,10 +41,8 @@ run_engine() {
 take_programs() {
   local image=$1 from=${PHI_IMAGE_BIN:-build/release/bin} to=build/image programs=(phi-router phi-worker phictl) program library
   if [[ $image == worker-cuda ]]; then
-    to=build/image-cuda programs=(phi-worker)
-    ldd "$from/phi-worker" | grep -q libcublas || die "$from/phi-worker is built without CUDA: cmake --preset cuda && ninja -C build/cuda phi-worker"
-  elif [[ $image == worker-cpu ]] && ldd "$from/phi-worker" | grep -q 'libcublas\|libnccl'; then
-    die "$from/phi-worker is built with CUDA: configure with -DPHI_CUDA=OFF"
+    to=build/image-cuda programs=(phi-worker phi-worker-cuda)
+    [[ -x $from/phi-worker-cuda ]] || die "$from is built without CUDA: cmake --preset cuda && ninja -C build/cuda phi-worker"
   fi
   mkdir -p "$to"
   for program in "${programs[@]}"; do
@@ -53,7 +51,7 @@ take_programs() {
   done
   if [[ $image == worker-cuda ]]; then
     mkdir -p "$to/lib"
-    while read -r library; do cp -Lu "$library" "$to/lib/"; done < <(ldd "$from/phi-worker" | sed -n 's/.*=> \(.*\/lib\(cublas\|nccl\|cudart\)[^ ]*\) .*/\1/p')
+    while read -r library; do cp -Lu "$library" "$to/lib/"; done < <(ldd "$from/phi-worker-cuda" | sed -n 's/.*=> \(.*\/lib\(cublas\|nccl\|cudart\)[^ ]*\) .*/\1/p')
   fi
 }
 

@@ -23,30 +23,15 @@ NAMES = ("router", "worker-cpu")
 MOST_COMPRESSED = 120e6
 
 
-def with_cuda(program: pathlib.Path) -> bool:
-    return "libcublas" in containers.run("ldd", program)
-
-
-def cpu_programs() -> pathlib.Path:
-    """A folder of programs that need no CUDA libraries: this build's, or made from its objects where it has the CUDA backend."""
-    if not with_cuda(phi_programs.BIN / "phi-worker"):
-        return phi_programs.BIN
-    folder = ROOT / "build" / "release-cpu"
-    containers.run("cmake", "--preset", "release", "-B", folder, "-DPHI_CUDA=OFF", cwd=ROOT)
-    containers.run("ninja", "-C", folder, "phi-router", "phi-worker", "phictl", timeout=1500)
-    return folder / "bin"
-
-
 @pytest.fixture(scope="module")
 def images(figure):
     if why := containers.unavailable():
         pytest.skip(f"images cannot be built and run here: {why}")
     start = time.monotonic()
-    programs = cpu_programs()
     containers.clear()
     containers.make_base()
     based = time.monotonic()
-    containers.images_sh("build", "--prebuilt", *NAMES, binaries=programs)
+    containers.images_sh("build", "--prebuilt", *NAMES, binaries=phi_programs.BIN)
     figure(f"images: base and programs in {based - start:.0f} s, {len(NAMES)} images in {time.monotonic() - based:.0f} s")
     made = {name: containers.Image(f"phi-serve/{name}:{VERSION}") for name in NAMES}
     yield made
