@@ -17,8 +17,6 @@ import phi_client
 import phi_programs
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-SUBNET = "10.213.47"
-
 
 def ip(*arguments: str) -> None:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=30, check=False)
@@ -32,13 +30,15 @@ class Cluster:
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
         self.tag = f"phi{os.getpid() % 100000}"
+        # Of the range for tests (RFC 2544), and one for each run: two on one machine must not reach each other's pods.
+        self.subnet = f"198.{18 + os.getpid() % 512 // 256}.{os.getpid() % 256}"
         self.sandboxes = []
         self.services = {}  # name of a Service: its pods' component
         self.secrets = {}  # name: {key: bytes}
         self._next_host = 10
         ip("link", "add", self.tag, "type", "bridge")
         try:
-            ip("address", "add", f"{SUBNET}.1/24", "dev", self.tag)
+            ip("address", "add", f"{self.subnet}.1/24", "dev", self.tag)
             ip("link", "set", self.tag, "up")
             probe = Sandbox(self, {"spec": {"containers": [{"command": ["true"]}]}})
             try:
@@ -57,7 +57,7 @@ class Cluster:
 
     def new_address(self) -> str:
         self._next_host += 1
-        return f"{SUBNET}.{self._next_host}"
+        return f"{self.subnet}.{self._next_host}"
 
     def pods(self, component: str = "") -> list["Pod"]:
         return [pod for pod in self.sandboxes if isinstance(pod, Pod) and component in ("", pod.component)]
