@@ -143,6 +143,27 @@ def test_phictl_in_the_router_image_asks_for_health(images, cluster):
     assert worker.process.poll() is None
 
 
+def test_the_cuda_worker_finds_its_libraries_and_says_that_there_is_no_driver(images, cluster, figure):
+    """As far as it goes without a GPU: all of it is in the image but the driver, which comes from the node."""
+    del images
+    if not (phi_programs.BIN / "phi-worker-cuda").exists():
+        pytest.skip("this build has no CUDA backend")
+    start = time.monotonic()
+    containers.images_sh("build", "--prebuilt", "worker-cuda", binaries=phi_programs.BIN)
+    image = containers.Image(f"phi-serve/worker-cuda:{VERSION}")
+    figure(f"image worker-cuda: built in {time.monotonic() - start:.0f} s")
+    try:
+        assert image.config["User"] == "65532:65532" and "NVIDIA_VISIBLE_DEVICES=all" in image.config["Env"]
+        inside = ["chroot", str(image.root), "/usr/bin/env", "-i", *image.config["Env"], "ldd", "/usr/bin/phi-worker-cuda"]
+        libraries = containers.run(*inside)
+        assert "not found" not in libraries and "/usr/local/lib/libcublasLt" in libraries and "/usr/local/lib/libnccl" in libraries
+        container = containers.Container(cluster, image, ["--model=/opt/phi/models/phi-nano", "--device=cuda"])
+        code = container.start().wait(60)
+        assert (code, "no NVIDIA driver" in container.log.read_text(errors="replace")) == (64, True), container.log.read_text(errors="replace")
+    finally:
+        image.close()
+
+
 def test_save_gives_an_archive_that_load_takes(images, tmp_path):
     del images
     containers.images_sh("save", tmp_path, "router", binaries=phi_programs.BIN)
