@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <optional>
 #include <string>
 #include <vector>
@@ -172,9 +173,7 @@ std::vector<std::string> DeviceNames() {
   return names;
 }
 
-int Main(int argc, char** argv) {
-  Flags flags;
-  CLI::App app(kDescription, "capacity");
+void AddFlags(CLI::App& app, Flags& flags) {
   app.option_defaults()->always_capture_default();
   const auto positive = CLI::Range(1, 1'000'000);
   app.add_option(
@@ -192,9 +191,15 @@ int Main(int argc, char** argv) {
   app.add_option("--max_step_tokens", flags.max_step_tokens, "The worker's flag")->check(positive);
   app.add_option("--prompt_tokens", flags.prompt_tokens, "Of an average request")->check(positive);
   app.add_option("--answer_tokens", flags.answer_tokens, "Of an average request")->check(positive);
+}
+
+int Main(int argc, char** argv) {
+  Flags flags;
+  CLI::App app(kDescription, "capacity");
   try {
+    AddFlags(app, flags);
     app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
+  } catch (const CLI::Error& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(service::ExitCode::kUsage);
   }
   return Run(flags);
@@ -203,4 +208,11 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace phi::tools
 
-int main(int argc, char** argv) { return phi::tools::Main(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return phi::tools::Main(argc, argv);
+  } catch (const std::exception& error) {  // CLI11's and the standard library's
+    std::fputs(error.what(), stderr);
+    return static_cast<int>(phi::service::ExitCode::kInternal);
+  }
+}
