@@ -83,11 +83,11 @@ head_of_report() {
 
 # cases FILE: "passed failed skipped" of a gtest report.
 cases() {
-  local all failures skipped
-  all=$(grep -c '<testcase ' "$1" || true)
+  local ran failures skipped
+  ran=$(grep -c 'result="completed"' "$1" || true)
   skipped=$(grep -c 'result="skipped"' "$1" || true)
   failures=$(sed -n 's/^<testsuites [^>]*failures="\([0-9]*\)".*/\1/p' "$1")
-  echo "$((all - skipped - failures)) $failures $skipped"
+  echo "$((ran - failures)) $failures $skipped"
 }
 
 run_suites() {
@@ -101,7 +101,11 @@ run_suites() {
       tail -n 60 "$scratch/$name.log" >&2
     fi
     counts='0 0 0'
-    [[ -f $scratch/$name.xml ]] && counts=$(cases "$scratch/$name.xml")
+    [[ ! -f $scratch/$name.xml ]] || counts=$(cases "$scratch/$name.xml")
+    if [[ -z $verdict && $counts == '0 '* ]]; then
+      failed+=("$name")
+      verdict=' RAN NOTHING'
+    fi
     # shellcheck disable=SC2086
     say "$(printf '| %s%s | %s | %s | %s | %s |' "$name" "$verdict" $counts $((SECONDS - started)))"
   done

@@ -65,8 +65,9 @@ run_tests() {
     ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --output-junit "$folder/ctest.xml" -j "$(nproc)" "$@"
 }
 
-# What shares memory between threads without gRPC in it, by program; those that exist are built and run.
-tsan_programs='^(metric_page|logging|kernel_thread_pool|kv_block_pool|scheduler|step_loop|step_loop_race|plan_channel|collective|model_parallel)_test$'
+# What shares memory between threads without gRPC in it, CUDA's threads on the host harness among them, by program; those
+# that exist are built and run.
+tsan_programs='^(cuda_(host_threads|host_runtime|host_libraries|norm|product|attention|block_copy|top_candidates)|metric_page|logging|kernel_thread_pool|kv_block_pool|scheduler|step_loop|step_loop_race|plan_channel|collective|model_parallel)_test$'
 tsan_stage() {
   configure tsan || return 1
   local programs

@@ -32,12 +32,13 @@ class Fiber {
   void (*body_)(void*) = nullptr;
   void* argument_ = nullptr;
   bool done_ = true;
-  void* tsan_fiber_ = nullptr;
-  void* tsan_caller_ = nullptr;
-  void* fake_stack_ = nullptr;         // AddressSanitizer's, of the fiber
-  void* caller_fake_stack_ = nullptr;  // and of Resume()'s caller
-  const void* caller_bottom_ = nullptr;
-  size_t caller_size_ = 0;
+  [[maybe_unused]] void* tsan_fiber_ = nullptr;
+  [[maybe_unused]] void* tsan_caller_ = nullptr;
+  // AddressSanitizer's: of the fiber and of Resume()'s caller.
+  [[maybe_unused]] void* fake_stack_ = nullptr;
+  [[maybe_unused]] void* caller_fake_stack_ = nullptr;
+  [[maybe_unused]] const void* caller_bottom_ = nullptr;
+  [[maybe_unused]] size_t caller_size_ = 0;
 };
 
 // A context for ThreadSanitizer alone, without a stack: what a stream's operations are ordered by.

@@ -45,7 +45,6 @@ class GridScheduler {
   std::mt19937 random_;
   unsigned num_blocks_run_ = 0;
   std::vector<void*> allocations_;  // freed with the grid: a reused address would hide a race
-  char grid_tag_ = 0;
 };
 
 // Nearly always the same literal.

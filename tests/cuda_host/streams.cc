@@ -100,6 +100,7 @@ void Configure(const Settings& settings) {
   for (int i = 0; i < kNumDevices; ++i) {
     GetDevice(i).sticky = cudaSuccess;
     GetDevice(i).random.seed(static_cast<uint32_t>(settings.seed) + static_cast<uint32_t>(i));
+    GetDevice(i).random.discard(16);  // seeds that are neighbours begin alike
   }
 }
 
