@@ -2,6 +2,7 @@
 starts them: read-only root, the image's user and entrypoint, no new privileges, process 1 of a process namespace. Needs root.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -13,9 +14,9 @@ import phi_programs
 
 ROOT = phi_programs.ROOT
 FOLDER = ROOT / "build" / "images"
-# Storage by vfs copies every layer whole, so it goes to memory where there is plenty.
+# Storage by vfs copies every layer whole, so it goes to memory where there is plenty; each checkout has its own.
 IN_MEMORY = pathlib.Path("/dev/shm")
-STORAGE = (IN_MEMORY if shutil.disk_usage(IN_MEMORY).free > 8e9 else FOLDER) / "phi-image-storage"
+STORAGE = (IN_MEMORY if shutil.disk_usage(IN_MEMORY).free > 8e9 else FOLDER) / f"phi-images-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
 OPTIONS = [f"--root={STORAGE}/root", f"--runroot={STORAGE}/run", "--storage-driver=vfs"]
 BASE = "localhost/debian:12.12-slim"  # what the Dockerfile begins with
 # What Debian's slim images leave out too.
