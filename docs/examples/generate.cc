@@ -19,7 +19,8 @@
 namespace {
 
 // Tried again before the first token: what a router or a replica answers that goes away. Several
-// addresses behind one name are used in turn, and only those that are ready.
+// addresses behind one name are used in turn, and only those that are ready. CANCELLED is what gRPC's
+// server says to a call that meets its very end; a caller's own cancellation is never tried again.
 constexpr char kServiceConfig[] = R"({
   "loadBalancingConfig": [{"round_robin": {}}],
   "healthCheckConfig": {"serviceName": "readiness"},
@@ -27,7 +28,7 @@ constexpr char kServiceConfig[] = R"({
   "methodConfig": [{
     "name": [{"service": "phi.v1.TextGeneration"}],
     "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "2s",
-                    "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}
+                    "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]}
   }]
 })";
 

@@ -1,5 +1,6 @@
 #include "service/router/router_server.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -7,6 +8,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "kernels/base/status_macros.h"
@@ -135,13 +137,21 @@ class RouterServerImpl final : public RouterServer {
       draining_ = true;
       PublishHealth();
     }
+    self_probe_.reset();
+    // Tells every connection at once to be made anew elsewhere: a caller who kept this one would
+    // be refused until the end. Waits for the calls under way.
+    constexpr absl::Duration kLastWords = absl::Seconds(1);
+    std::jthread shutdown([&] {
+      server_->Shutdown(
+          ToGrpcDeadline(SteadyNow() + absl::ToChronoNanoseconds(timeout + kLastWords)));
+    });
     if (!calls_.AwaitIdle(timeout)) {
       calls_.AbortAll(
           MakeRetryError(ErrorReason::kDrainTimeout, "this server had to end", absl::Seconds(1)));
+      static_cast<void>(calls_.AwaitIdle(kLastWords));
     }
-    self_probe_.reset();
-    // What was just ended still has to reach its caller.
-    server_->Shutdown(ToGrpcDeadline(SteadyNow() + std::chrono::seconds(1)));
+    // Watchers of its health would keep it until the deadline.
+    grpc_server_cancel_all_calls(server_->c_server());
   }
 
  private:

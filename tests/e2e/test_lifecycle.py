@@ -71,6 +71,36 @@ def test_sigterm_lets_what_runs_finish(who):
             assert refusal.code == grpc.StatusCode.UNAVAILABLE and refusal.reason in ("NO_READY_REPLICA", "DRAINING"), refusal
 
 
+def test_a_router_that_drains_sends_its_connections_elsewhere():
+    """A caller who keeps one connection is told to make another one, while what runs on the old one goes on."""
+    with Replica(NANO, 1, "--stall_limit=60s") as replica, Replica(NANO, 1) as other:
+        client = Client(replica.router.address)
+        client.close()
+        addresses = f"ipv4:{replica.router.address},{other.router.address}"
+        client.channel = grpc.insecure_channel(addresses, [("grpc.use_local_subchannel_pool", 1)])
+        stream = Stream(client, max_new_tokens=500)
+        rank = replica.worker.rank_pids()[0]
+        os.kill(rank, signal.SIGSTOP)  # so that the drain lasts
+        replica.router.send(signal.SIGTERM)
+
+        def answered():
+            try:
+                return client.generate(PROMPT, max_new_tokens=1)
+            except grpc.RpcError as error:
+                assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), error
+                return None
+
+        try:
+            wait_until(answered, "the other router answers")
+            assert stream.is_alive() and replica.router.process.poll() is None
+        finally:
+            os.kill(rank, signal.SIGCONT)
+        stream.join(PATIENCE)
+        assert stream.error is None and len(stream.result[1]) == 500
+        assert replica.router.wait() == 0
+        client.close()
+
+
 def test_a_drain_that_takes_too_long_ends_the_rest_and_exits_0():
     with Replica(NANO, 2, "--drain_timeout=300ms") as replica:
         streams = [Stream(replica.client, max_new_tokens=500) for _ in range(4)]

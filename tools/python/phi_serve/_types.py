@@ -13,6 +13,7 @@ from phi.v1 import generation_pb2 as pb
 Prompt = Union[str, Sequence[int]]
 
 # Retries what a router or a replica that goes away answers, before the first token; looks for routers that are ready.
+# CANCELLED is what gRPC's server says to a call that meets its very end; a caller's own cancellation is never tried again.
 SERVICE_CONFIG = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
@@ -24,7 +25,7 @@ SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "2s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],
