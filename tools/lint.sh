@@ -56,7 +56,7 @@ tree_files() {
 }
 
 check_format() {
-  tree_files '^(kernels|shard|service|tools|tests)/.*\.(cc|h|cu|cuh)$' |
+  tree_files '^(kernels|shard|service|tools|tests|docs)/.*\.(cc|h|cu|cuh)$' |
     xargs -r -d '\n' clang-format-14 --style=file --dry-run -Werror
 }
 

@@ -19,8 +19,9 @@
 namespace {
 
 // Tried again before the first token: what a router or a replica answers that goes away. Several
-// addresses behind one name are used in turn, and only those that are ready. CANCELLED is what gRPC's
-// server says to a call that meets its very end; a caller's own cancellation is never tried again.
+// addresses behind one name are used in turn, and only those that are ready. CANCELLED is what
+// gRPC's server says to a call that meets its very end; a caller's own cancellation is never tried
+// again.
 constexpr char kServiceConfig[] = R"({
   "loadBalancingConfig": [{"round_robin": {}}],
   "healthCheckConfig": {"serviceName": "readiness"},
