@@ -23,8 +23,17 @@ BUDGETS = {
     "DecodeAttentionKernel": (128, 3, 3620),
     "RowAttentionKernel": (128, 4, 2048),
     "TopCandidatesKernel": (256, 4, 16520),
+    # Reads of a row or two, without shared memory.
+    "RotaryKernel": (128, 4, 0),
+    "EmbedKernel": (256, 4, 0),
+    "NormalizeKernel": (128, 4, 0),
+    "FinishProductKernel": (256, 4, 0),
+    "GatherRowsKernel": (256, 4, 0),
+    "SumRanksKernel": (256, 4, 0),
 }
-SOURCES = ("small_product", "tile_product", "tile_attention", "decode_attention", "row_attention", "top_candidates")
+SOURCES = (
+    "small_product", "tile_product", "tile_attention", "decode_attention", "row_attention", "top_candidates", "cache", "embed_norm", "finish_product",
+)
 TENSOR_CORES = ("TileProductKernel", "TileAttentionKernel")
 
 
