@@ -16,7 +16,8 @@ import sys
 import yaml
 
 OUTPUT = pathlib.Path(__file__).resolve().parent.parent / "helm" / "phi-serve" / "files" / "rules.yaml"
-RUNBOOKS = "docs/runbooks"  # in this repository
+# In this repository; the chart's metrics.prometheusRule.runbookBase puts the address of a checkout before it.
+RUNBOOKS = "docs/runbooks"
 
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -27,13 +28,20 @@ AVAILABILITY = 0.999
 FIRST_TOKEN_SECONDS = "0.5"  # a bucket of phi_router_time_to_first_token_seconds
 FIRST_TOKEN_SHARE = 0.99
 
-# Outcomes that are the service's fault. Never what the caller did: INVALID_ARGUMENT, NOT_FOUND, CANCELLED, and neither
-# a caller's own limit.
+# Outcomes that are the service's fault. Never what the caller did: INVALID_ARGUMENT, NOT_FOUND, CANCELLED, a caller's
+# own limit, or a deadline that passed in the middle of an answer, which is the one of these codes without a reason.
 FAULT = (
     'code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DATA_LOSS|RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED",'
-    'reason!~"CALLER_LIMIT"'
+    'reason!~"CALLER_LIMIT|none"'
 )
 GENERATE = 'method=~"Generate|GenerateStream"'
+# Fewer bad calls in the long window are no trend: one of five in an hour wakes nobody.
+LEAST_BAD_CALLS = 10
+
+# Jobs: phi-router and phi-worker, or what the chart's PodMonitors say, phi-serve/NAMESPACE/DEPLOYMENT.
+ROUTERS = 'job=~"phi-(serve/.*-)?router"'
+WORKERS = 'job=~"phi-(serve/.*-)?worker"'
+PROCESSES = 'job=~"phi-(serve/.*-)?(router|worker)"'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +84,22 @@ class Alert:
         rule["annotations"] = {
             "summary": self.summary,
             "description": self.description,
-            "runbook": f"{RUNBOOKS}/{self.name}.md",
+            "runbook_url": f"{RUNBOOKS}/{self.name}.md",
         }
         return rule
 
 
+def with_label(series: str, label: str, source: str, pattern: str) -> str:
+    """The series with `label` set to the pattern's first group in `source`; as they were where it does not match."""
+    return f'label_replace({series}, "{label}", "$1", "{source}", "{pattern}")'
+
+
+def with_release(series: str) -> str:
+    return with_label(series, "release", "job", "(.*)-(router|worker)")
+
+
 BURN_WINDOWS = (5 * MINUTE, 30 * MINUTE, HOUR, 6 * HOUR, 3 * DAY)
+LONG_WINDOWS = BURN_WINDOWS[2:]  # those that say whether it matters
 
 
 def window_name(seconds: float) -> str:
@@ -104,6 +122,9 @@ def recordings(t: Times) -> list[Record]:
             f'{{le="{FIRST_TOKEN_SECONDS}"}}[{w}]))'
         )
         records.append(Record(f"job:phi_slow_first_tokens:ratio_rate{name}", f"1 - {quick} / ({count} > 0)"))
+        if window in LONG_WINDOWS:
+            for bad, per_second in (("phi_request_errors", faults), ("phi_slow_first_tokens", f"{count} - {quick}")):
+                records.append(Record(f"job:{bad}:increase{name}", per_second.replace("rate(", "increase(")))
     records.append(Record("job:phi_requests:rate5m", f"sum by (job) (rate(phi_router_requests_total[{t(5 * MINUTE)}]))"))
     return records
 
@@ -114,6 +135,7 @@ def burn(ratio: str, budget: float, factor: float, long: float, short: float) ->
     return (
         f"job:{ratio}:ratio_rate{window_name(long)} > {limit}"
         f" and job:{ratio}:ratio_rate{window_name(short)} > {limit}"
+        f" and job:{ratio}:increase{window_name(long)} >= {LEAST_BAD_CALLS}"
     )
 
 
@@ -149,8 +171,30 @@ def slo_alerts() -> list[Alert]:
     ]
 
 
+def absence_alert(name: str, component: str, mine: str, others: str, description: str) -> Alert:
+    """Of a release by what is left of it; of the only one by Prometheus having no target."""
+    up, others_up = with_release(f"up{{{mine}}} == 1"), with_release(f"up{{{others}}} == 1")
+    return Alert(
+        name,
+        "critical",
+        2 * MINUTE,
+        f"group by (release) ({others_up}) unless on (release) {up}\nor on () absent(up{{{mine}}} == 1)",
+        f"No {component} is there",
+        f"No {component}{{{{ with $labels.release }}}} of {{{{ . }}}}{{{{ end }}}} answers Prometheus{description}",
+    )
+
+
+def seen_deployments(t: Times) -> str:
+    """Namespace and Deployment of all that Prometheus scraped within a day, by the job that the chart gives them."""
+    jobs = f"last_over_time(up{{{PROCESSES}}}[{t(DAY)}])"
+    jobs = with_label(jobs, "namespace", "job", "phi-serve/([^/]+)/.*")
+    return f"group by (namespace, deployment) ({with_label(jobs, 'deployment', 'job', 'phi-serve/[^/]+/(.*)')})"
+
+
 def replica_alerts(t: Times) -> list[Alert]:
     return [
+        absence_alert("PhiRouterAbsent", "router", ROUTERS, WORKERS, ": callers reach nothing."),
+        absence_alert("PhiWorkerAbsent", "worker", WORKERS, ROUTERS, ": no call can be answered."),
         Alert(
             "PhiNoReadyReplica",
             "critical",
@@ -166,17 +210,22 @@ def replica_alerts(t: Times) -> list[Alert]:
             "warning",
             10 * MINUTE,
             'sum by (job, instance) (phi_router_replica_state{state="ready"})'
-            " < on (job, instance) phi_router_replicas_expected",
+            " < on (job, instance) phi_router_replicas_expected"
+            "\nor min by (namespace, deployment) (kube_deployment_status_replicas_available)"
+            " < on (namespace, deployment) max by (namespace, deployment) (kube_deployment_spec_replicas)"
+            f" and on (namespace, deployment) {seen_deployments(t)}",
             "Fewer replicas are ready than should be",
-            "{{ $labels.instance }} has {{ $value }} ready replicas, fewer than it found by name.",
+            "{{ with $labels.deployment }}Deployment {{ . }}{{ else }}{{ $labels.instance }}{{ end }} has {{ $value }}"
+            " ready replicas, fewer than it asks for.",
         ),
         Alert(
-            "PhiRankDown",
-            "critical",
-            MINUTE,
-            "min by (job, instance) (phi_rank_up) == 0",
-            "A rank's process does not run",
-            "A rank of {{ $labels.instance }} is down, and with it the whole replica.",
+            "PhiReplicaNotReady",
+            "warning",
+            15 * MINUTE,  # the supervisor's own limit for a start
+            # The window bridges the pauses of a pod that is started again and again.
+            f"max by (job, instance) (max_over_time(phi_replica_ready[{t(6 * MINUTE)}])) == 0",
+            "A worker is there and does not become ready",
+            "{{ $labels.instance }} has not been ready for longer than a start may take.",
         ),
         Alert(
             "PhiEngineStalled",
@@ -207,6 +256,11 @@ def replica_alerts(t: Times) -> list[Alert]:
 
 
 def hardware_alerts(t: Times) -> list[Alert]:
+    # Where Prometheus keeps `pod` for the exporter's own, the GPU's is `exported_pod`.
+    xid = f"changes(DCGM_FI_DEV_XID_ERRORS[{t(5 * MINUTE)}])"
+    for label in ("namespace", "pod"):
+        xid = with_label(xid, label, f"exported_{label}", "(.+)")
+    no_pods = 'group by (namespace, pod) (DCGM_FI_DEV_XID_ERRORS{pod="",exported_pod=""})'
     return [
         Alert(
             "PhiCollectiveErrors",
@@ -220,9 +274,11 @@ def hardware_alerts(t: Times) -> list[Alert]:
             "PhiGpuXidErrors",
             "critical",
             0,
-            f"sum by (instance, gpu) (changes(DCGM_FI_DEV_XID_ERRORS[{t(5 * MINUTE)}])) > 0",
+            f"sum by (instance, gpu, namespace, pod) ({xid}) > 0"
+            f"\nand on (namespace, pod) (up{{{WORKERS}}} or {no_pods})",
             "A GPU reports XID errors",
-            "GPU {{ $labels.gpu }} of {{ $labels.instance }} reported an XID error (needs the DCGM exporter).",
+            "GPU {{ $labels.gpu }} of {{ $labels.instance }}{{ with $labels.pod }}, which {{ . }} uses,{{ end }}"
+            " reported an XID error.",
         ),
     ]
 
@@ -243,10 +299,10 @@ def load_alerts(t: Times) -> list[Alert]:
             "PhiKvCachePressure",
             "warning",
             10 * MINUTE,
-            "max by (job, instance) (phi_kv_usage_ratio) > 0.95"
+            f"max by (job, instance) (max_over_time(phi_kv_usage_ratio[{five}])) > 0.95"
             f" and on (job, instance) rate(phi_preemptions_total[{five}]) > 0",
             "The KV cache is full and requests take turns in it",
-            "{{ $labels.instance }} preempts requests: {{ $value | humanizePercentage }} of its KV blocks are owned.",
+            "{{ $labels.instance }} preempts requests: up to {{ $value | humanizePercentage }} of its KV blocks are owned.",
         ),
         Alert(
             "PhiInterTokenSlow",
@@ -278,8 +334,19 @@ def load_alerts(t: Times) -> list[Alert]:
     ]
 
 
+def grows(series: str, t: Times) -> str:
+    """By more than a tenth and 32 MiB within six hours, and as much in the six before: one step never does both."""
+
+    def grew(until: float) -> str:
+        ends = f" offset {t(until)}" if until else ""
+        newest, oldest = f"min_over_time({series}[{t(HOUR)}]{ends})", f"[{t(HOUR)}] offset {t(until + 5 * HOUR)}"
+        return f"{newest} - 1.1 * max_over_time({series}{oldest}) > {32 * 2**20}"
+
+    return f"{grew(0)} and {grew(6 * HOUR)}"
+
+
 def process_alerts(t: Times) -> list[Alert]:
-    mine = 'job=~".*phi.*"'
+    mine = PROCESSES
     return [
         Alert(
             "PhiFileDescriptorsLow",
@@ -293,10 +360,13 @@ def process_alerts(t: Times) -> list[Alert]:
             "PhiMemoryGrowth",
             "warning",
             HOUR,
-            f"deriv(process_resident_memory_bytes{{{mine}}}[{t(6 * HOUR)}]) * {6 * HOUR * t.scale:g}"
-            f" > 0.2 * process_resident_memory_bytes{{{mine}}}",
+            f"({grows(f'process_resident_memory_bytes{{{mine}}}', t)})"
+            "\nor on (namespace, pod, container) "
+            f"""(({grows('container_memory_working_set_bytes{container=~"router|worker"}', t)})"""
+            f" and on (namespace, pod, container) up{{{mine}}})",
             "A process's memory grows",
-            "{{ $labels.instance }} grew by {{ $value | humanize1024 }}B in six hours.",
+            "{{ with $labels.pod }}{{ . }}{{ else }}{{ $labels.instance }}{{ end }} grew by more than a tenth and 32 MiB in"
+            " the last six hours, and as much in the six before.",
         ),
         Alert(
             "PhiLogLinesDropped",
@@ -318,17 +388,18 @@ def process_alerts(t: Times) -> list[Alert]:
             "PhiVersionSkew",
             "warning",
             30 * MINUTE,
-            "count by (program) (count by (program, version) (phi_build_info)) > 1",
+            "count by (job, program) (count by (job, program, version) (phi_build_info)) > 1",
             "Two versions run side by side",
-            "{{ $value }} versions of {{ $labels.program }} have run together for longer than a rollout takes.",
+            "{{ $value }} versions of {{ $labels.program }} ({{ $labels.job }}) have run together for longer than a rollout takes.",
         ),
         Alert(
             "PhiCertificateExpiry",
             "warning",
             HOUR,
-            f"0 < (phi_tls_certificate_expiry_timestamp_seconds > 0) - time() < {14 * DAY * t.scale:g}",
-            "A TLS certificate ends soon",
-            "The certificate of {{ $labels.instance }} ends in {{ $value | humanizeDuration }}.",
+            f"(phi_tls_certificate_expiry_timestamp_seconds > 0) - time() < {14 * DAY * t.scale:g}",
+            "A TLS certificate ends soon, or has ended",
+            "The certificate of {{ $labels.instance }} {{ if lt $value 0.0 }}has expired"
+            "{{ else }}ends in {{ $value | humanizeDuration }}{{ end }}.",
         ),
     ]
 

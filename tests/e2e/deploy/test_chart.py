@@ -84,6 +84,7 @@ REFUSED = [
     ({"ingress.enabled": True}, "ingress.host"),
     ({"grpcRoute.enabled": True}, "grpcRoute.parentRefs"),
     ({"metrics.podMonitor.interval": "often"}, "interval"),
+    ({"metrics.prometheusRule.runbookBase": "here: there"}, "runbookBase"),
     ({"router.extraArgs": ["reflection"]}, "extraArgs"),
     ({"router.image.digest": "sha256:12"}, "digest"),
     ({"router.drainTimeoutSeconds": "45s"}, "drainTimeoutSeconds"),
@@ -303,6 +304,15 @@ def test_the_schema_knows_every_key():
 def test_the_rules_are_those_that_promtool_tested():
     rule = chart.find(chart.render(PROFILES["full"]), "PrometheusRule")
     assert rule["spec"] == yaml.safe_load((chart.CHART / "files" / "rules.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_runbooks_are_found_where_the_operator_says():
+    values = {"metrics.prometheusRule": {"enabled": True, "runbookBase": "https://git.example/phi/"}}
+    rule = chart.find(chart.render(values=values), "PrometheusRule")
+    alerts = [rule for group in rule["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+    assert alerts and all(
+        alert["annotations"]["runbook_url"] == f"https://git.example/phi/docs/runbooks/{alert['alert']}.md" for alert in alerts
+    )
 
 
 def test_gpus_of_a_worker_are_its_ranks():

@@ -1,4 +1,4 @@
-"""The Prometheus rules by promtool: every alert has a case in which it fires and one in which it is silent."""
+"""The Prometheus rules by promtool: every alert has a case in which it fires and one in which it is silent, and more where one is not enough."""
 
 import subprocess
 
@@ -14,6 +14,9 @@ OK_CALLS = f'phi_router_requests_total{{{ROUTER},method="Generate",code="OK",rea
 LOST_CALLS = f'phi_router_requests_total{{{ROUTER},method="Generate",code="UNAVAILABLE",reason="REPLICA_LOST"}}'
 BAD_CALLS = f'phi_router_requests_total{{{ROUTER},method="Generate",code="INVALID_ARGUMENT",reason="EMPTY_PROMPT"}}'
 FIRST_TOKEN = "phi_router_time_to_first_token_seconds"
+# As the chart's PodMonitors have it: a release's job and pods.
+IN_KUBERNETES = 'job="phi-serve/inference/phi-phi-serve-worker",namespace="inference",pod="phi-0",container="worker",instance="10.0.0.1:9090"'
+MEGABYTE = 1_000_000
 LONG = "x1200"  # steps: more than any case looks at
 
 
@@ -26,6 +29,19 @@ def first_tokens(quick: int, all_of_them: int) -> list[tuple[str, str]]:
 
 def ready(count: int, series: str = "x60") -> list[tuple[str, str]]:
     return [(f'phi_router_replica_state{{{ROUTER},replica="r{i}",state="ready"}}', f"1+0{series}") for i in range(count)]
+
+
+def build_info(program: str, version: str, job: str = "phi-serve/a/phi-serve-router") -> str:
+    return f'phi_build_info{{job="{job}",instance="{version}",program="{program}",version="{version}"}}'
+
+
+def calls(code: str, reason: str) -> str:
+    return f'phi_router_requests_total{{{ROUTER},method="Generate",code="{code}",reason="{reason}"}}'
+
+
+def deployment(available: int, asked: int, name: str = "phi-phi-serve-worker") -> list[tuple[str, str]]:
+    labels = f'{{job="kube-state-metrics",namespace="inference",deployment="{name}"}}'
+    return [(f"kube_deployment_status_replicas_available{labels}", f"{available}+0x60"), (f"kube_deployment_spec_replicas{labels}", f"{asked}+0x60")]
 
 
 def slow_tokens(below: int, count: int) -> list[tuple[str, str]]:
@@ -61,11 +77,14 @@ CASES = {
         ready(1) + [(f"phi_router_replicas_expected{{{ROUTER}}}", "2+0x60")],
         ready(2) + [(f"phi_router_replicas_expected{{{ROUTER}}}", "2+0x60")],
     ),
-    "PhiRankDown": (
-        5,
-        [(f'phi_rank_up{{{WORKER},rank="0"}}', "1+0x10"), (f'phi_rank_up{{{WORKER},rank="1"}}', "0+0x10")],
-        [(f'phi_rank_up{{{WORKER},rank="0"}}', "1+0x10"), (f'phi_rank_up{{{WORKER},rank="1"}}', "1+0x10")],
+    # Started again after ten minutes: for some scrapes there is no sample, and a crash loop leaves minutes without.
+    "PhiReplicaNotReady": (
+        20,
+        [(f"phi_replica_ready{{{WORKER}}}", "0+0x5 _x4 0 _x5 0+0x10")],
+        [(f"phi_replica_ready{{{WORKER}}}", "0+0x13 1+0x20")],
     ),
+    "PhiRouterAbsent": (10, [(f"up{{{WORKER}}}", "1+0x20")], [(f"up{{{WORKER}}}", "1+0x20"), (f"up{{{ROUTER}}}", "1+0x20")]),
+    "PhiWorkerAbsent": (10, [(f"up{{{ROUTER}}}", "1+0x20")], [(f"up{{{WORKER}}}", "1+0x20"), (f"up{{{ROUTER}}}", "1+0x20")]),
     "PhiEngineStalled": (
         10,
         [(f'phi_rank_last_step_timestamp_seconds{{{WORKER},rank="0"}}', "0+0x20"), (f"phi_replica_ready{{{WORKER}}}", "1+0x20")],
@@ -118,9 +137,9 @@ CASES = {
         [(f"process_open_fds{{{ROUTER}}}", "90+0x10"), (f"process_max_fds{{{ROUTER}}}", "1024+0x10")],
     ),
     "PhiMemoryGrowth": (
-        600,
-        [(f"process_resident_memory_bytes{{{ROUTER}}}", "1000000+10000x800")],
-        [(f"process_resident_memory_bytes{{{ROUTER}}}", "1000000+10x800")],
+        1200,
+        [(f"process_resident_memory_bytes{{{ROUTER}}}", f"{60 * MEGABYTE}+{MEGABYTE // 2}x1200")],
+        [(f"process_resident_memory_bytes{{{ROUTER}}}", f"{60 * MEGABYTE}+{MEGABYTE // 50}x1200")],
     ),
     "PhiLogLinesDropped": (
         8,
@@ -130,14 +149,87 @@ CASES = {
     "PhiTargetDown": (10, [(f"up{{{WORKER}}}", "0+0x20")], [(f"up{{{WORKER}}}", "1+0x20")]),
     "PhiVersionSkew": (
         40,
-        [('phi_build_info{program="phi-router",version="1.0.0"}', "1+0x60"), ('phi_build_info{program="phi-router",version="1.1.0"}', "1+0x60")],
-        [('phi_build_info{program="phi-router",version="1.0.0"}', "1+0x60"), ('phi_build_info{program="phi-worker",version="1.0.0"}', "1+0x60")],
+        [(build_info("phi-router", "1.0.0"), "1+0x60"), (build_info("phi-router", "1.1.0"), "1+0x60")],
+        [(build_info("phi-router", "1.0.0"), "1+0x60"), (build_info("phi-router", "1.1.0", "phi-serve/b/phi-serve-router"), "1+0x60")],
     ),
     "PhiCertificateExpiry": (
         90,
         [(f"phi_tls_certificate_expiry_timestamp_seconds{{{ROUTER}}}", "864000+0x120")],
         [(f"phi_tls_certificate_expiry_timestamp_seconds{{{ROUTER}}}", "8640000+0x120")],
     ),
+}
+
+
+def up(job: str, value: int = 1) -> tuple[str, str]:
+    return (f'up{{job="{job}",instance="{job}"}}', f"{value}+0x60")
+
+
+RSS = f"process_resident_memory_bytes{{{ROUTER}}}"
+WORKING_SET = 'container_memory_working_set_bytes{namespace="inference",pod="phi-0",container="worker"}'
+XID = "DCGM_FI_DEV_XID_ERRORS"
+A_WORKER_OF_OURS = (f"up{{{IN_KUBERNETES}}}", "1+0x1300")
+EXPIRY = f"phi_tls_certificate_expiry_timestamp_seconds{{{ROUTER}}}"
+
+# What else: (alert, what is tried): (minutes, seconds between samples, series, whether it fires)
+MORE = {
+    ("PhiReplicaNotReady", "a start within its budget"): (30, 60, [(f"phi_replica_ready{{{WORKER}}}", "0+0x14 1+0x30")], False),
+    ("PhiReplicaNotReady", "a rank lost, and back in seconds"): (30, 15, [(f"phi_replica_ready{{{WORKER}}}", "1+0x60 0 1+0x90")], False),
+    ("PhiReplicasMissing", "a pod that stays pending"): (20, 60, [A_WORKER_OF_OURS, *deployment(1, 2), *ready(1), (f"phi_router_replicas_expected{{{ROUTER}}}", "1+0x60")], True),
+    ("PhiReplicasMissing", "all pods available"): (20, 60, [A_WORKER_OF_OURS, *deployment(2, 2)], False),
+    ("PhiReplicasMissing", "somebody else's Deployment"): (20, 60, [A_WORKER_OF_OURS, *deployment(1, 2, "delphi-worker")], False),
+    ("PhiRouterAbsent", "it runs and does not answer"): (10, 60, [up("phi-router", 0), up("phi-worker")], True),
+    ("PhiRouterAbsent", "of one release of two"): (10, 60, [up("phi-serve/a/x-router"), up("phi-serve/a/x-worker"), up("phi-serve/b/x-worker")], True),
+    ("PhiRouterAbsent", "two whole releases"): (10, 60, [up(f"phi-serve/{ns}/x-{kind}") for ns in "ab" for kind in ("router", "worker")], False),
+    ("PhiWorkerAbsent", "of one release of two"): (10, 60, [up("phi-serve/a/x-router"), up("phi-serve/a/x-worker"), up("phi-serve/b/x-router")], True),
+    ("PhiWorkerAbsent", "nothing at all"): (10, 60, [up("another")], True),
+    ("PhiCertificateExpiry", "expired"): (180, 60, [(EXPIRY, "600+0x200")], True),
+    ("PhiCertificateExpiry", "no TLS"): (180, 60, [(EXPIRY, "0+0x200")], False),
+    ("PhiMemoryGrowth", "20 MB to 60 MB in the first two minutes"): (900, 60, [(RSS, f"{20 * MEGABYTE}+{20 * MEGABYTE}x2 {60 * MEGABYTE}+0x1000")], False),
+    ("PhiMemoryGrowth", "two small steps"): (900, 60, [(RSS, f"{40 * MEGABYTE}+0x300 {50 * MEGABYTE}+0x400 {60 * MEGABYTE}+0x400")], False),
+    ("PhiMemoryGrowth", "a container's"): (1200, 60, [A_WORKER_OF_OURS, (WORKING_SET, f"{1000 * MEGABYTE}+{MEGABYTE}x1300")], True),
+    ("PhiMemoryGrowth", "somebody else's container"): (1200, 60, [(f"up{{{WORKER}}}", "1+0x1300"), (WORKING_SET, f"{1000 * MEGABYTE}+{MEGABYTE}x1300")], False),
+    ("PhiErrorBudgetBurnFast", "one call of five an hour"): (90, 60, [(OK_CALLS, "0+0x20 1+0x20 2+0x20 3+0x60"), (LOST_CALLS, "0+0x86 1+0x40")], False),
+    ("PhiErrorBudgetBurnFast", "deadlines passed in the queue"): (90, 60, [(OK_CALLS, "0+90x120"), (calls("DEADLINE_EXCEEDED", "DEADLINE_IN_QUEUE"), "0+10x120")], True),
+    ("PhiErrorBudgetBurnFast", "deadlines passed in an answer"): (90, 60, [(OK_CALLS, "0+90x120"), (calls("DEADLINE_EXCEEDED", "none"), "0+10x120")], False),
+    ("PhiVersionSkew", "two pods of one version"): (40, 60, [(build_info("phi-router", "1.0.0"), "1+0x60"), (build_info("phi-router", "1.0.0").replace("instance=", "pod="), "1+0x60")], False),
+    ("PhiEngineStalled", "what the default stall limit allows"): (10, 60, [(f'phi_rank_last_step_timestamp_seconds{{{WORKER},rank="0"}}', "-15+60x20"), (f"phi_replica_ready{{{WORKER}}}", "1+0x20")], False),
+    ("PhiKvCachePressure", "one scrape of four just below"): (20, 15, [(f"phi_kv_usage_ratio{{{WORKER}}}", " ".join(["1 1 1 0.94"] * 30)), (f"phi_preemptions_total{{{WORKER}}}", "0+2x120")], True),
+    ("PhiKvCachePressure", "preemptions, and room"): (20, 15, [(f"phi_kv_usage_ratio{{{WORKER}}}", "0.9+0x120"), (f"phi_preemptions_total{{{WORKER}}}", "0+2x120")], False),
+    ("PhiGpuXidErrors", "of a worker's pod"): (8, 60, [A_WORKER_OF_OURS, (f'{XID}{{instance="node",gpu="0",namespace="inference",pod="phi-0"}}', "0+0x5 79+0x20")], True),
+    ("PhiGpuXidErrors", "of a worker's pod, by an exporter with a pod of its own"): (
+        8,
+        60,
+        [A_WORKER_OF_OURS, (f'{XID}{{instance="node",gpu="0",namespace="gpu",pod="dcgm-1",exported_namespace="inference",exported_pod="phi-0"}}', "0+0x5 79+0x20")],
+        True,
+    ),
+    ("PhiGpuXidErrors", "of somebody else's pod"): (8, 60, [A_WORKER_OF_OURS, (f'{XID}{{instance="node",gpu="0",namespace="games",pod="doom-0"}}', "0+0x5 79+0x20")], False),
+    ("PhiTargetDown", "no target at all"): (10, 60, [up("another")], True),
+    ("PhiTargetDown", "somebody else's"): (10, 60, [up("delphi-worker", 0), up("phi-worker")], False),
+}
+
+# What the one who is woken reads: the alert's labels and its description in full.
+RENDERED = {
+    ("PhiErrorBudgetBurnFast", None): ({"job": "phi-router"}, "10% of the Generate calls of phi-router fail by the service's fault."),
+    ("PhiRouterAbsent", None): ({"release": "phi"}, "No router of phi answers Prometheus: callers reach nothing."),
+    ("PhiRouterAbsent", "of one release of two"): ({"release": "phi-serve/b/x"}, "No router of phi-serve/b/x answers Prometheus: callers reach nothing."),
+    ("PhiWorkerAbsent", "nothing at all"): ({}, "No worker answers Prometheus: no call can be answered."),
+    ("PhiReplicasMissing", None): ({"job": "phi-router", "instance": "router-0"}, "router-0 has 1 ready replicas, fewer than it asks for."),
+    ("PhiReplicasMissing", "a pod that stays pending"): (
+        {"namespace": "inference", "deployment": "phi-phi-serve-worker"},
+        "Deployment phi-phi-serve-worker has 1 ready replicas, fewer than it asks for.",
+    ),
+    ("PhiReplicaNotReady", None): ({"job": "phi-worker", "instance": "worker-0"}, "worker-0 has not been ready for longer than a start may take."),
+    ("PhiGpuXidErrors", "of a worker's pod"): ({"instance": "node", "gpu": "0", "namespace": "inference", "pod": "phi-0"}, "GPU 0 of node, which phi-0 uses, reported an XID error."),
+    ("PhiMemoryGrowth", "a container's"): (
+        {"namespace": "inference", "pod": "phi-0", "container": "worker"},
+        "phi-0 grew by more than a tenth and 32 MiB in the last six hours, and as much in the six before.",
+    ),
+    ("PhiVersionSkew", None): (
+        {"job": "phi-serve/a/phi-serve-router", "program": "phi-router"},
+        "2 versions of phi-router (phi-serve/a/phi-serve-router) have run together for longer than a rollout takes.",
+    ),
+    ("PhiCertificateExpiry", None): ({"job": "phi-router", "instance": "router-0"}, "The certificate of router-0 ends in 9d 22h 30m 0s."),
+    ("PhiCertificateExpiry", "expired"): ({"job": "phi-router", "instance": "router-0"}, "The certificate of router-0 has expired."),
 }
 
 
@@ -160,43 +252,69 @@ def test_every_alert_has_a_case_and_a_runbook():
     assert names == {path.stem for path in RUNBOOKS}
 
 
-def step(minutes: int) -> str:
-    """Between two samples; days in steps of a minute take promtool long."""
-    return "5m" if minutes > 2000 else "1m"
+def run_case(tmp_path, seconds: int, series: list[tuple[str, str]], expected: dict) -> None:
+    """Samples and evaluations each `seconds`; `expected` is what promtool compares."""
+    case = {"interval": f"{seconds}s", "input_series": [{"series": name, "values": values} for name, values in series], **expected}
+    file = tmp_path / "case.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(rules.OUTPUT)], "evaluation_interval": f"{seconds}s", "tests": [case]}), encoding="utf-8")
+    tested = promtool("test", "rules", str(file))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def promtool_case(alert: str, minutes: int, series: list[tuple[str, str]], fires: bool) -> dict:
-    return {
-        "interval": step(minutes),
-        "input_series": [{"series": name, "values": values} for name, values in series],
-        "promql_expr_test": [
-            {
-                "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})',
-                "eval_time": f"{minutes}m",
-                "exp_samples": [{"labels": "{}", "value": 1}] if fires else [],
-            }
-        ],
+def check_fires(tmp_path, alert: str, minutes: int, seconds: int, series: list[tuple[str, str]], fires: bool) -> None:
+    firing = {
+        "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})',
+        "eval_time": f"{minutes}m",
+        "exp_samples": [{"labels": "{}", "value": 1}] if fires else [],
     }
+    run_case(tmp_path, seconds, series, {"promql_expr_test": [firing]})
+
+
+def step(minutes: int) -> int:
+    """Seconds between two samples; days in steps of a minute take promtool long."""
+    return 300 if minutes > 2000 else 60
 
 
 @pytest.mark.parametrize("alert", sorted(CASES))
 @pytest.mark.parametrize("fires", [True, False], ids=["fires", "silent"])
 def test_alert(alert, fires, tmp_path):
     minutes, firing, silent = CASES[alert]
-    case = promtool_case(alert, minutes, firing if fires else silent, fires)
-    content = {"rule_files": [str(rules.OUTPUT)], "evaluation_interval": step(minutes), "tests": [case]}
-    file = tmp_path / "case.yaml"
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    tested = promtool("test", "rules", str(file))
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+    check_fires(tmp_path, alert, minutes, step(minutes), firing if fires else silent, fires)
 
 
-def test_no_target_at_all_is_a_target_down(tmp_path):
-    case = promtool_case("PhiTargetDown", 10, [('up{job="another",instance="x"}', "1+0x20")], True)
-    file = tmp_path / "case.yaml"
-    file.write_text(yaml.safe_dump({"rule_files": [str(rules.OUTPUT)], "evaluation_interval": "1m", "tests": [case]}), encoding="utf-8")
-    tested = promtool("test", "rules", str(file))
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+@pytest.mark.parametrize(("alert", "tried"), MORE)
+def test_alert_also(alert, tried, tmp_path):
+    check_fires(tmp_path, alert, *MORE[alert, tried])
+
+
+@pytest.mark.parametrize("later", [0, 18], ids=["one step", "two within two hours"])
+def test_a_step_of_memory_is_no_growth(later, tmp_path):
+    """At no time of the day: from 100 MB to 600 MB after four hours, and to 1100 MB a little later."""
+    values = f"{100 * MEGABYTE}+0x47 {600 * MEGABYTE}+0x{later} {1100 * MEGABYTE}+0x300" if later else f"{100 * MEGABYTE}+0x47 {600 * MEGABYTE}+0x300"
+    never = {"expr": 'max_over_time(ALERTS{alertname="PhiMemoryGrowth",alertstate="firing"}[1d])', "eval_time": "1440m", "exp_samples": []}
+    run_case(tmp_path, 300, [(RSS, values)], {"promql_expr_test": [never]})
+
+
+@pytest.mark.parametrize(("alert", "tried"), RENDERED)
+def test_what_a_firing_alert_says(alert, tried, tmp_path):
+    labels, description = RENDERED[alert, tried]
+    if tried is None:
+        minutes, series, _ = CASES[alert]
+        seconds = step(minutes)
+    else:
+        minutes, seconds, series, _ = MORE[alert, tried]
+    source = next(each for each in rules.alerts(rules.Times()) if each.name == alert)
+    annotations = {"summary": source.summary, "description": description, "runbook_url": f"docs/runbooks/{alert}.md"}
+    expected = {"exp_labels": {**labels, "severity": source.severity}, "exp_annotations": annotations}
+    run_case(tmp_path, seconds, series, {"alert_rule_test": [{"eval_time": f"{minutes}m", "alertname": alert, "exp_alerts": [expected]}]})
+
+
+def test_every_alert_says_how_bad_and_what():
+    for group in rules.rules()["groups"]:
+        for rule in (rule for rule in group["rules"] if "alert" in rule):
+            assert rule["labels"]["severity"] in ("critical", "warning", "info")
+            assert set(rule["annotations"]) == {"summary", "description", "runbook_url"} and all(rule["annotations"].values())
+            assert (ROOT / rule["annotations"]["runbook_url"]).is_file()
 
 
 def test_the_runbooks_expressions_are_promql(tmp_path):
