@@ -91,8 +91,9 @@ save() {
   mkdir -p "$1"
   for image in "${images[@]}"; do
     rm -f "$1/$image.tar"
+    # Not podman's own save: that keeps the name localhost/phi-serve/..., and nodes and docker look for what "phi-serve/..." is to them.
     case $engine in
-      buildah) run_engine push "phi-serve/$image:$version" "docker-archive:$1/$image.tar:phi-serve/$image:$version" ;;
+      buildah | podman) run_engine push "phi-serve/$image:$version" "docker-archive:$1/$image.tar:phi-serve/$image:$version" ;;
       *) run_engine save --output "$1/$image.tar" "phi-serve/$image:$version" ;;
     esac
     echo "$1/$image.tar"

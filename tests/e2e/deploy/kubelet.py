@@ -1,13 +1,16 @@
 """Runs rendered pods as a kubelet would: each in a network namespace of its own, on one bridge, with the Secrets, probes, preStop pause,
 signals and grace that its manifest names. A headless Service is /etc/hosts of the namespaces, with the ready pods alone, as cluster DNS
-would say. Needs root and iproute2.
+would say; a Service with an address of its own spreads connections, as kube-proxy does. Needs root and iproute2.
 """
 
 import contextlib
+import json
 import os
 import pathlib
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -17,6 +20,17 @@ import phi_client
 import phi_programs
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+
+def entry_point(image: str) -> list[str]:
+    """What the Dockerfile makes an image of ours start, but for tini, under which test_images runs it: this machine reaps by itself."""
+    dockerfile = (ROOT / "deploy" / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    name = re.search(r"([a-z-]+)[:@][^/]*$", image).group(1)
+    stage = re.split(rf"^FROM \S+ AS {name}$", dockerfile, flags=re.M)[1].split("\nFROM ")[0]
+    tini, separator, *command = json.loads(re.search(r"^ENTRYPOINT (.*)$", stage, re.M).group(1))
+    assert (tini, separator) == ("/usr/bin/tini", "--")
+    return command
+
 
 def ip(*arguments: str) -> None:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=30, check=False)
@@ -74,6 +88,51 @@ class Cluster:
             sandbox.hosts.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+class ServiceAddress:
+    """A Service as kube-proxy makes it: a new connection goes to the next ready pod, and stays there until either side ends it."""
+
+    def __init__(self, cluster: Cluster, component: str, port: int):
+        self.cluster, self.component, self.port, self.connections = cluster, component, port, 0
+        self._listener = socket.create_server((f"{cluster.subnet}.1", 0))
+        self.address = "{}:{}".format(*self._listener.getsockname())
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def close(self) -> None:
+        """After the callers have closed their connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(timeout=30)
+            assert not thread.is_alive(), "a connection of the Service is still open"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                caller, _ = self._listener.accept()
+            except OSError:
+                return
+            pods = self.cluster.endpoints(self.component)
+            self.connections += 1
+            try:
+                pod = socket.create_connection((pods[self.connections % len(pods)].address, self.port), timeout=30)
+            except (OSError, ZeroDivisionError):
+                caller.close()
+                continue
+            pod.settimeout(None)
+            for from_end, to_end in ((caller, pod), (pod, caller)):
+                self._threads.append(threading.Thread(target=self._copy, args=(from_end, to_end), daemon=True))
+                self._threads[-1].start()
+
+    @staticmethod
+    def _copy(from_end: socket.socket, to_end: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := from_end.recv(65536):
+                to_end.sendall(chunk)
+        with contextlib.suppress(OSError):
+            to_end.shutdown(socket.SHUT_WR)
+
+
 class Sandbox:
     """A pod's network, hosts and Secrets, and its one container as a process once started."""
 
@@ -119,7 +178,8 @@ class Sandbox:
         return argument
 
     def start(self) -> subprocess.Popen:
-        command = [phi_programs.BIN / part[len("/usr/bin/") :] if part.startswith("/usr/bin/phi") else part for part in self.container["command"]]
+        command = self.container.get("command") or entry_point(self.container["image"])
+        command = [phi_programs.BIN / part[len("/usr/bin/") :] if part.startswith("/usr/bin/phi") else part for part in command]
         arguments = [*map(str, command), *map(self._here, self.container.get("args", []))]
         environment = {entry["name"]: entry["value"] for entry in self.container.get("env", [])}
         key, value = phi_programs.MARK.split("=")

@@ -1,5 +1,6 @@
 """The images are built by tools/images.sh, looked at, and run as compose.yaml says: read-only, as nobody, and Generate answers."""
 
+import json
 import os
 import pathlib
 import re
@@ -7,6 +8,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import tarfile
 import time
 
 import containers
@@ -167,6 +169,10 @@ def test_the_cuda_worker_finds_its_libraries_and_says_that_there_is_no_driver(im
 def test_save_gives_an_archive_that_load_takes(images, tmp_path):
     del images
     containers.images_sh("save", tmp_path, "router", binaries=phi_programs.BIN)
+    with tarfile.open(tmp_path / "router.tar") as archive:
+        [entry] = json.load(archive.extractfile("manifest.json"))
+    hosts = [tag.removesuffix(f"/phi-serve/router:{VERSION}") for tag in entry["RepoTags"]]
+    assert set(hosts) - {"localhost", *entry["RepoTags"]}, "nodes look under the host that a name without one means"
     containers.images_sh("load", tmp_path, "router", binaries=phi_programs.BIN)
     containers.images_sh("tag", "localhost:5000", "router", binaries=phi_programs.BIN)
     assert f"localhost:5000/phi-serve/router:{VERSION}" in containers.buildah("images", "--format", "{{.Name}}:{{.Tag}}")

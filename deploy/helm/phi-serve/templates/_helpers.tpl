@@ -95,11 +95,41 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if and (eq $v.worker.autoscaling.mode "keda") (not $v.worker.autoscaling.keda.prometheusAddress) -}}
 {{- fail "worker.autoscaling.keda.prometheusAddress is needed with worker.autoscaling.mode=keda" -}}
 {{- end -}}
+{{- if and $v.tls.certManager.enabled (not $v.tls.enabled) -}}
+{{- fail "tls.certManager.enabled needs tls.enabled" -}}
+{{- end -}}
+{{- if and $v.tokens.testSecret (not $v.tls.enabled) -}}
+{{- fail "tokens.testSecret needs tls.enabled: tokens never travel in the clear" -}}
+{{- end -}}
+{{- if and $v.tls.mutual $v.ingress.enabled -}}
+{{- $nginx := "nginx.ingress.kubernetes.io" -}}
+{{- if not (or (hasKey $v.ingress.annotations (print $nginx "/proxy-ssl-secret")) (hasKey $v.ingress.annotations (print $nginx "/ssl-passthrough"))) -}}
+{{- fail (printf "ingress.annotations: with tls.mutual a router wants a certificate: %s/proxy-ssl-secret names the ingress's own, %s/ssl-passthrough leaves TLS to the caller" $nginx $nginx) -}}
+{{- end -}}
+{{- end -}}
 {{- range $component := list "router" "worker" -}}
-{{- $strategy := (index $v $component).strategy -}}
-{{- if and (eq (toString $strategy.maxSurge) "0") (eq (toString $strategy.maxUnavailable) "0") -}}
+{{- $of := index $v $component -}}
+{{- if and (has (toString $of.strategy.maxSurge) (list "0" "0%")) (has (toString $of.strategy.maxUnavailable) (list "0" "0%")) -}}
 {{- fail (printf "%s.strategy: maxSurge and maxUnavailable cannot both be 0" $component) -}}
 {{- end -}}
+{{- if gt (int $of.autoscaling.minReplicas) (int $of.autoscaling.maxReplicas) -}}
+{{- fail (printf "%s.autoscaling.minReplicas is more than maxReplicas" $component) -}}
+{{- end -}}
+{{- end -}}
+{{- $own := list "name" "instance" "component" "part-of" "version" "managed-by" -}}
+{{- range $key, $labels := dict "commonLabels" $v.commonLabels "router.podLabels" $v.router.podLabels "worker.podLabels" $v.worker.podLabels -}}
+{{- range $label, $_ := $labels -}}
+{{- if or (eq $label "helm.sh/chart") (and (hasPrefix "app.kubernetes.io/" $label) (has (trimPrefix "app.kubernetes.io/" $label) $own)) -}}
+{{- fail (printf "%s: %s is the chart's own" $key $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $resources := $v.router.resources -}}
+{{- if and $v.router.autoscaling.enabled (not (or (dig "requests" "cpu" "" $resources) (dig "limits" "cpu" "" $resources))) -}}
+{{- fail "router.resources.requests.cpu is needed with router.autoscaling.enabled: load is measured against it" -}}
+{{- end -}}
+{{- if le (int $v.worker.progressDeadlineSeconds) (int $v.worker.minReadySeconds) -}}
+{{- fail "worker.progressDeadlineSeconds must be more than worker.minReadySeconds" -}}
 {{- end -}}
 {{- if and (eq $v.worker.dtype "float16") (ne $v.worker.device "cuda") -}}
 {{- fail "worker.dtype=float16 needs worker.device=cuda" -}}

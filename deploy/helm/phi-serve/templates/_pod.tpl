@@ -11,9 +11,16 @@ labels:
   {{- with $v.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- with $v.podAnnotations }}
+{{- $checked := and .root.Values.weights.sha256 (ne .root.Values.model.source "embedded") }}
+{{- if or $v.podAnnotations $checked }}
 annotations:
+  {{- if $checked }}
+  # Other checksums roll the pods, which check at their start.
+  checksum/weights: {{ .root.Values.weights.sha256 | sha256sum }}
+  {{- end }}
+  {{- with $v.podAnnotations }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 {{- end -}}
 
@@ -79,12 +86,21 @@ initContainers:
 {{- if eq .root.Values.model.source "initContainer" }}
   - name: copy-model
     image: {{ $w.initContainer.image }}
+    imagePullPolicy: {{ $w.initContainer.pullPolicy }}
     {{- with $w.initContainer.command }}
     command:
       {{- toYaml . | nindent 6 }}
     {{- end }}
     {{- with $w.initContainer.args }}
     args:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with $w.initContainer.env }}
+    env:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with $w.initContainer.envFrom }}
+    envFrom:
       {{- toYaml . | nindent 6 }}
     {{- end }}
     securityContext:
