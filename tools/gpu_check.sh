@@ -25,7 +25,7 @@ die() {  # EXIT-CODE TEXT
   exit "$1"
 }
 
-say() { printf '%s\n' "$*" | tee -a "$report"; }
+say() { printf '%s\n' "$@" | tee -a "$report"; }
 
 parse() {
   while (($# > 0)); do
