@@ -29,7 +29,7 @@ class AnswerSink {
   virtual ~AnswerSink() = default;
   // Whether the answer goes out as it grows; otherwise Write is never called.
   virtual bool streams() const = 0;
-  // At most once, before anything else: becomes the initial metadata `phi-request-id`.
+  // Once, before anything else: becomes the metadata `phi-request-id`.
   virtual void SetRequestId(const std::string& request_id) = 0;
   // One at a time: GenerateCall::OnWriteDone comes before the next one.
   virtual void Write(const phi::v1::GenerateStreamResponse& message) = 0;

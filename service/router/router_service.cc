@@ -32,7 +32,6 @@ class PlainCall final : public grpc::ServerUnaryReactor {
     record_.method = method;
     record_.request_id = RequestIdOrNew("");
     record_.arrival = SteadyNow();
-    rpc_.AddInitialMetadata("phi-request-id", record_.request_id);
     auto grant = context_.access.Admit(rpc_.client_metadata());
     if (!grant.ok()) return Answer(grant.status());
     grant_ = *std::move(grant);
@@ -59,6 +58,7 @@ class PlainCall final : public grpc::ServerUnaryReactor {
   void Answer(const absl::Status& status) {
     ReportCall(record_, status, context_.metrics);
     grant_.End();
+    AddRequestId(record_.request_id, status, rpc_);
     AddErrorTrailers(status, rpc_);
     Finish(ToGrpcStatus(status));
   }

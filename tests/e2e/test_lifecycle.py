@@ -71,6 +71,24 @@ def test_sigterm_lets_what_runs_finish(who):
             assert refusal.code == grpc.StatusCode.UNAVAILABLE and refusal.reason in ("NO_READY_REPLICA", "DRAINING"), refusal
 
 
+def test_grpc_itself_tries_a_refusal_again(started):
+    """By the service config alone, and no sooner than the pushback says."""
+    router = started(Router([f"127.0.0.1:{free_port()}"]))
+    wait_until(lambda: router.http("/livez")[0] == 200, "router listens")
+    policy = {"maxAttempts": 3, "initialBackoff": "0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}
+    config = {"methodConfig": [{"name": [{"service": "phi.v1.TextGeneration"}], "retryPolicy": policy}]}
+    client = Client(router.address)
+    client.close()
+    client.channel = grpc.insecure_channel(router.address, [("grpc.service_config", json.dumps(config))])
+    start = time.monotonic()
+    refusal = client.refusal(PROMPT, max_new_tokens=1)
+    assert refusal.reason == "NO_READY_REPLICA" and refusal.metadata["phi-request-id"]
+    pushback = int(refusal.metadata["grpc-retry-pushback-ms"]) / 1000
+    assert time.monotonic() - start >= 2 * pushback > 0
+    assert router.metric('phi_router_requests_total{method="Generate",code="UNAVAILABLE",reason="NO_READY_REPLICA"}') == 3
+    client.close()
+
+
 def test_a_router_that_drains_sends_its_connections_elsewhere():
     """A caller who keeps one connection is told to make another one, while what runs on the old one goes on."""
     with Replica(NANO, 1, "--stall_limit=60s") as replica, Replica(NANO, 1) as other:

@@ -58,11 +58,10 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public AnswerSink {
   void Start(const grpc::ByteBuffer& request) { call_->Start(request); }
 
   bool streams() const override { return false; }
-  void SetRequestId(const std::string& request_id) override {
-    rpc_.AddInitialMetadata("phi-request-id", request_id);
-  }
+  void SetRequestId(const std::string& request_id) override { request_id_ = request_id; }
   void Write(const phi::v1::GenerateStreamResponse& /*message*/) override {}
   void Finish(const End& end) override {
+    AddRequestId(request_id_, end.status, rpc_);
     AddTrailers(end, rpc_);
     if (!end.answers.empty()) response_ = SerializeMessage(ToUnary(end.answers));
     ServerUnaryReactor::Finish(ToGrpcStatus(end.status));
@@ -74,6 +73,7 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public AnswerSink {
 
   grpc::CallbackServerContext& rpc_;
   grpc::ByteBuffer& response_;
+  std::string request_id_;
   const std::shared_ptr<GenerateCall> call_;  // shared as GenerateCall says
 };
 
@@ -87,14 +87,14 @@ class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, p
   void Start(const grpc::ByteBuffer& request) { call_->Start(request); }
 
   bool streams() const override { return true; }
-  void SetRequestId(const std::string& request_id) override {
-    rpc_.AddInitialMetadata("phi-request-id", request_id);
-  }
+  void SetRequestId(const std::string& request_id) override { request_id_ = request_id; }
   void Write(const phi::v1::GenerateStreamResponse& message) override {
+    BeginAnswer(absl::OkStatus());
     bytes_ = SerializeMessage(message);
     StartWrite(&bytes_);
   }
   void Finish(const End& end) override {
+    BeginAnswer(end.status);
     AddTrailers(end, rpc_);
     // What a stalled reader has not taken would hold back the status as well.
     if (end.cut) rpc_.TryCancel();
@@ -107,11 +107,16 @@ class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, p
   }
 
  private:
+  void BeginAnswer(const absl::Status& status) {
+    if (!std::exchange(begun_, true)) AddRequestId(request_id_, status, rpc_);
+  }
   void OnWriteDone(bool ok) override { call_->OnWriteDone(ok); }
   void OnCancel() override { call_->OnCancel(); }
   void OnDone() override { delete this; }
 
   grpc::CallbackServerContext& rpc_;
+  std::string request_id_;
+  bool begun_ = false;
   grpc::ByteBuffer bytes_;                    // of the outstanding write
   const std::shared_ptr<GenerateCall> call_;  // shared as GenerateCall says
 };

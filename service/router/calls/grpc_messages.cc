@@ -44,6 +44,17 @@ void AddErrorTrailers(const absl::Status& status, grpc::ServerContextBase& conte
                               std::to_string(absl::ToInt64Milliseconds(*details->retry_after)));
 }
 
+void AddRequestId(const std::string& request_id,
+                  const absl::Status& status,
+                  grpc::ServerContextBase& context) {
+  const auto details = GetErrorDetails(status);
+  if (details.has_value() && details->retry_after.has_value()) {
+    context.AddTrailingMetadata("phi-request-id", request_id);
+  } else {
+    context.AddInitialMetadata("phi-request-id", request_id);
+  }
+}
+
 std::string PeerHost(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
 
 }  // namespace phi::service

@@ -22,6 +22,13 @@ uint64_t RandomSeed();
 // grpc-retry-pushback-ms, where the error says when to come back.
 void AddErrorTrailers(const absl::Status& status, grpc::ServerContextBase& context);
 
+// Of an answer whose first bytes these are: as initial metadata, or as a trailer where `status` may
+// be tried again, because gRPC's own retries take back no call that has got initial metadata
+// (gRFC A6: Trailers-Only).
+void AddRequestId(const std::string& request_id,
+                  const absl::Status& status,
+                  grpc::ServerContextBase& context);
+
 // "ipv4:192.0.2.1:50001" without the port: who calls, for fairness.
 std::string PeerHost(const std::string& peer);
 
