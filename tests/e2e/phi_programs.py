@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -24,10 +25,19 @@ PATIENCE = 90 if SANITIZED else 30
 MARK = f"PHI_E2E={os.getpid()}"
 
 
+_PORTS = iter(random.sample(range(12_000, 32_000), 20_000))
+
+
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """No port twice, and none that the system gives to who asks for any (from 32768 on): a program would find it taken."""
+    for port in _PORTS:
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise AssertionError("no port is free")
 
 
 def wait_until(condition, what, timeout=None):
