@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything a test needs, then every test. The last line is "N passed, N failed".
 #
-#   tools/test.sh          all layers (about three quarters of an hour on two cores)
+#   tools/test.sh          all layers (half an hour on two cores, and the time to compile)
 #   tools/test.sh LABEL    one: unit, sim, parallel, golden, cuda_host, e2e, conformance, fault, fuzz, lint, tsan, release,
 #                          deploy (chart, rules, dashboards, and what runs as they say)
 #
