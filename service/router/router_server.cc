@@ -7,7 +7,6 @@
 #include <grpcpp/impl/server_builder_option.h>
 #include <malloc.h>
 
-#include <algorithm>
 #include <thread>
 #include <utility>
 
@@ -52,10 +51,7 @@ class RouterServerImpl final : public RouterServer {
       : model_(std::move(model)),
         metrics_(*metrics),
         unknown_methods_(*metrics),
-        calls_(
-            metrics->Get(MetricId::kRouterInflightRequests),
-            std::clamp(
-                options.limits.slow_reader_timeout / 4, absl::Milliseconds(10), absl::Seconds(1))),
+        calls_(*metrics, options.limits.slow_reader_timeout),
         work_(std::make_unique<WorkPool>(options.tokenizer_threads, options.max_queued_prompts)) {
     const auto limit = [&](RouterLimitLabel kind, double value) {
       metrics->Get(MetricId::kRouterLimit, {kind}).Set(value);

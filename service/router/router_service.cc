@@ -60,11 +60,15 @@ class PlainCall final : public grpc::ServerUnaryReactor {
     grant_.End();
     AddRequestId(record_.request_id, status, rpc_);
     AddErrorTrailers(status, rpc_);
+    context_.calls.AddUntaken(&rpc_, record_.request_id);
     Finish(ToGrpcStatus(status));
   }
 
   void OnCancel() override { cancelled_.request_stop(); }
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    context_.calls.RemoveUntaken(&rpc_);
+    delete this;
+  }
 
   RouterContext& context_;
   grpc::CallbackServerContext& rpc_;
@@ -104,7 +108,7 @@ absl::StatusOr<phi::v1::TokenizeResponse> TokenizeText(RouterContext& context,
 
 absl::StatusOr<phi::v1::DetokenizeResponse> DetokenizeIds(RouterContext& context,
                                                           const phi::v1::DetokenizeRequest& request,
-                                                          std::stop_token /*cancelled*/) {
+                                                          const std::stop_token& /*cancelled*/) {
   auto text = context.model.tokenizer.Decode(
       std::span(request.token_ids().data(), static_cast<size_t>(request.token_ids_size())));
   if (!text.ok()) {
@@ -119,7 +123,7 @@ absl::StatusOr<phi::v1::DetokenizeResponse> DetokenizeIds(RouterContext& context
 absl::StatusOr<phi::v1::GetModelInfoResponse> DescribeModel(
     RouterContext& context,
     const phi::v1::GetModelInfoRequest& /*request*/,
-    std::stop_token /*cancelled*/) {
+    const std::stop_token& /*cancelled*/) {
   return ModelInfo(context);
 }
 

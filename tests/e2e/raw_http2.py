@@ -10,6 +10,7 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION =
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 CANCEL = 8
+INITIAL_WINDOW_SIZE = 4
 GENERATE = "/phi.v1.TextGeneration/Generate"
 TOKENIZE = "/phi.v1.TextGeneration/Tokenize"
 
@@ -58,16 +59,19 @@ def message(payload, compressed=0, length=None):
 
 
 class Connection:
-    """One connection: preface and settings are sent, what comes is read on demand. Own flow control is not looked at."""
+    """One connection: preface and settings are sent, what comes is read on demand. Own flow control is not looked at.
 
-    def __init__(self, address, timeout=30):
+    `window`: bytes that the server may send on a stream before it is given more.
+    """
+
+    def __init__(self, address, timeout=30, window=65535):
         self.socket = dial(address, timeout)
         self.timeout = timeout
         self.decoder = hpack.Decoder()
         self.settings = {}
         self.next_stream = 1
         self.buffer = b""
-        self.send(PREFACE + frame(SETTINGS, 0, 0))
+        self.send(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, window)))
 
     def __enter__(self):
         return self

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -13,6 +14,7 @@ import grpc
 import pytest
 from phi_client import Client, Refusal, finish_name, join
 from phi_programs import BIN, NANO, PATIENCE, Replica, Router, Worker, alive, free_port, wait_until
+from raw_http2 import GENERATE, WINDOW_UPDATE, Connection, frame, grpc_headers, message
 
 PROMPT = "def count(n):\n"
 USAGE, MODEL, CANNOT_BIND = 64, 65, 69
@@ -24,7 +26,7 @@ def test_a_killed_supervisor_leaves_no_rank(started):
     pids = worker.rank_pids().values()
     assert len(pids) == 2 and all(alive(pid) for pid in pids)
     worker.send(signal.SIGKILL)
-    wait_until(lambda: not any(alive(pid) for pid in pids), "ranks gone", 5)
+    wait_until(lambda: not any(alive(pid) for pid in pids), "ranks gone")
 
 
 def test_a_killed_supervisor_leaves_no_frozen_rank_for_long(started):
@@ -33,9 +35,9 @@ def test_a_killed_supervisor_leaves_no_frozen_rank_for_long(started):
     pids = worker.rank_pids()
     os.kill(pids[1], signal.SIGSTOP)
     worker.send(signal.SIGKILL)
-    wait_until(lambda: not alive(pids[0]), "rank 0 gone", 5)
+    wait_until(lambda: not alive(pids[0]), "rank 0 gone")
     os.kill(pids[1], signal.SIGCONT)
-    wait_until(lambda: not alive(pids[1]), "rank 1 gone once it could run", 5)
+    wait_until(lambda: not alive(pids[1]), "rank 1 gone once it could run")
 
 
 class Stream(threading.Thread):
@@ -61,7 +63,7 @@ def test_sigterm_lets_what_runs_finish(who):
         stream = Stream(replica.client, max_new_tokens=300)
         server = getattr(replica, who)
         server.send(signal.SIGTERM)
-        wait_until(lambda: not replica.router.ready(), "readiness off", 5)
+        wait_until(lambda: not replica.router.ready(), "readiness off")
         refusal = replica.client.refusal(PROMPT, max_new_tokens=1) if who == "worker" else None
         stream.join(PATIENCE)
         assert stream.error is None, stream.error
@@ -96,10 +98,12 @@ def test_a_router_that_drains_sends_its_connections_elsewhere():
         client.close()
         addresses = f"ipv4:{replica.router.address},{other.router.address}"
         client.channel = grpc.insecure_channel(addresses, [("grpc.use_local_subchannel_pool", 1)])
-        stream = Stream(client, max_new_tokens=500)
         rank = replica.worker.rank_pids()[0]
         os.kill(rank, signal.SIGSTOP)  # so that the drain lasts
+        call = client.stream(PROMPT, max_new_tokens=50, ignore_eos=True)
+        wait_until(lambda: replica.router.metric("phi_router_inflight_requests") == 1, "the call is under way")
         replica.router.send(signal.SIGTERM)
+        wait_until(lambda: not replica.router.ready(), "readiness off")  # a call before that would wait for the frozen rank
 
         def answered():
             try:
@@ -110,13 +114,26 @@ def test_a_router_that_drains_sends_its_connections_elsewhere():
 
         try:
             wait_until(answered, "the other router answers")
-            assert stream.is_alive() and replica.router.process.poll() is None
+            assert replica.router.process.poll() is None
         finally:
             os.kill(rank, signal.SIGCONT)
-        stream.join(PATIENCE)
-        assert stream.error is None and len(stream.result[1]) == 500
+        assert len(join(call)[1]) == 50
         assert replica.router.wait() == 0
         client.close()
+
+
+def test_a_router_that_drains_waits_until_answers_are_taken():
+    with Replica(NANO, 1) as replica, Connection(replica.router.address, window=0) as connection:
+        stream = connection.open(grpc_headers(GENERATE))
+        connection.data(stream, message(Client.request(PROMPT, max_new_tokens=3).SerializeToString()))
+        answered = 'phi_router_requests_total{method="Generate",code="OK",reason="none"}'
+        wait_until(lambda: replica.router.metric(answered) == 1, "the answer is there")
+        replica.router.send(signal.SIGTERM)
+        wait_until(lambda: not replica.router.ready(), "readiness off")
+        connection.send(frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 1 << 20)))
+        answer = connection.answer(stream)
+        assert answer.get("grpc-status") == "0" and len(answer["data"]) > 5, answer
+        assert replica.router.wait() == 0
 
 
 def test_a_drain_that_takes_too_long_ends_the_rest_and_exits_0():
@@ -137,12 +154,19 @@ def test_a_drain_that_takes_too_long_ends_the_rest_and_exits_0():
 @pytest.mark.parametrize("who", ["worker", "router"])
 def test_a_second_signal_ends_at_once(who):
     with Replica(NANO, 2, "--drain_timeout=60s", router_flags=("--drain_timeout=60s",)) as replica:
-        Stream(replica.client, max_new_tokens=500)
+        rank = replica.worker.rank_pids()[0]
+        os.kill(rank, signal.SIGSTOP)  # so that the drain lasts
+        call = replica.client.stream(PROMPT, max_new_tokens=50)
+        wait_until(lambda: replica.router.metric("phi_router_inflight_requests") == 1, "the call is under way")
         server = getattr(replica, who)
         server.send(signal.SIGTERM)
-        time.sleep(0.1)
+        wait_until(lambda: '"draining"' in server.log(), "it drains")
         server.send(signal.SIGTERM)
-        server.wait(5)
+        server.wait()
+        with pytest.raises(grpc.RpcError):
+            list(call)
+        if alive(rank):
+            os.kill(rank, signal.SIGCONT)
 
 
 def test_the_router_may_start_first(started):

@@ -1,10 +1,17 @@
 #include "service/router/calls/active_calls.h"
 
+#include <algorithm>
+
+#include "service/telemetry/logging.h"
+#include "service/telemetry/metric_catalog.h"
+#include "service/telemetry/metric_labels.h"
+
 namespace phi::service {
 
-ActiveCalls::ActiveCalls(MetricPage::Series inflight_gauge, absl::Duration sweep_interval)
-    : inflight_gauge_(inflight_gauge),
-      sweep_interval_(sweep_interval),
+ActiveCalls::ActiveCalls(const MetricPage& metrics, absl::Duration slow_reader_timeout)
+    : inflight_gauge_(metrics.Get(MetricId::kRouterInflightRequests)),
+      stalled_counter_(metrics.Get(MetricId::kRouterSlowReadersTotal, {SlowReaderLabel::kStalled})),
+      slow_reader_timeout_(slow_reader_timeout),
       sweeper_([this] { Run(); }) {}
 
 ActiveCalls::~ActiveCalls() {
@@ -28,7 +35,18 @@ void ActiveCalls::Remove(const Call* call) {
   const absl::MutexLock lock(&mutex_);
   calls_.erase(call);
   inflight_gauge_.Set(static_cast<double>(calls_.size()));
-  if (draining_ && calls_.empty()) changed_.NotifyAll();
+  if (draining_ && idle()) changed_.NotifyAll();
+}
+
+void ActiveCalls::AddUntaken(grpc::CallbackServerContext* rpc, const std::string& request_id) {
+  const absl::MutexLock lock(&mutex_);
+  untaken_.emplace(rpc, Untaken{.since = SteadyNow(), .request_id = request_id});
+}
+
+void ActiveCalls::RemoveUntaken(grpc::CallbackServerContext* rpc) {
+  const absl::MutexLock lock(&mutex_);
+  untaken_.erase(rpc);
+  if (draining_ && idle()) changed_.NotifyAll();
 }
 
 void ActiveCalls::BeginDrain() {
@@ -45,7 +63,7 @@ bool ActiveCalls::AwaitIdle(absl::Duration timeout) {
   const absl::MutexLock lock(&mutex_);
   return changed_.WaitUntil(mutex_,
                             After(SteadyNow(), timeout),
-                            [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return calls_.empty(); });
+                            [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return idle(); });
 }
 
 void ActiveCalls::AbortAll(const absl::Status& status) {
@@ -61,15 +79,30 @@ std::vector<std::shared_ptr<ActiveCalls::Call>> ActiveCalls::Calls() const {
   return calls;
 }
 
+void ActiveCalls::SweepUntaken(SteadyTime now) {
+  const absl::MutexLock lock(&mutex_);
+  for (auto& [rpc, untaken] : untaken_) {
+    if (untaken.cut || now < After(untaken.since, slow_reader_timeout_)) continue;
+    untaken.cut = true;
+    stalled_counter_.Add(1);
+    LogInfo("the end of an answer was not taken",
+            {{"request_id", untaken.request_id}, {"reason", "slow_reader"}});
+    rpc->TryCancel();  // its OnDone waits for the mutex, so that it is still there
+  }
+}
+
 void ActiveCalls::Run() {
+  const absl::Duration interval =
+      std::clamp(slow_reader_timeout_ / 4, absl::Milliseconds(10), absl::Seconds(1));
   while (true) {
     {
       const absl::MutexLock lock(&mutex_);
       const auto ending = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return ending_; };
-      if (changed_.WaitUntil(mutex_, After(SteadyNow(), sweep_interval_), ending)) return;
+      if (changed_.WaitUntil(mutex_, After(SteadyNow(), interval), ending)) return;
     }
     // A call locks itself and then this registry; so this one must not be held here.
     for (const auto& call : Calls()) call->Sweep(SteadyNow());
+    SweepUntaken(SteadyNow());
   }
 }
 

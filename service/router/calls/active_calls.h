@@ -1,7 +1,10 @@
 #pragma once
 
+#include <grpcpp/server_context.h>
+
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -15,8 +18,8 @@
 
 namespace phi::service {
 
-// The Generate calls under way: how many there are, who reads too slowly, and whom a drain waits
-// for. Any thread may call.
+// The Generate calls under way and the answers that their callers have not taken yet: how many
+// there are, who reads too slowly, and whom a drain waits for. Any thread may call.
 class ActiveCalls {
  public:
   class Call {
@@ -28,7 +31,7 @@ class ActiveCalls {
     virtual void Abort(const absl::Status& status) = 0;
   };
 
-  ActiveCalls(MetricPage::Series inflight_gauge, absl::Duration sweep_interval);
+  ActiveCalls(const MetricPage& metrics, absl::Duration slow_reader_timeout);
   ~ActiveCalls();
   ActiveCalls(const ActiveCalls&) = delete;
   ActiveCalls& operator=(const ActiveCalls&) = delete;
@@ -37,20 +40,38 @@ class ActiveCalls {
   size_t Add(const std::shared_ptr<Call>& call) ABSL_LOCKS_EXCLUDED(mutex_);
   void Remove(const Call* call) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Of a call of any method: gRPC is about to be given the end of its answer, and has been rid of
+  // it (the reactor's OnDone). One that its caller does not take is thrown away.
+  void AddUntaken(grpc::CallbackServerContext* rpc, const std::string& request_id)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void RemoveUntaken(grpc::CallbackServerContext* rpc) ABSL_LOCKS_EXCLUDED(mutex_);
+
   void BeginDrain() ABSL_LOCKS_EXCLUDED(mutex_);
   bool draining() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether all calls ended before `timeout`.
+  // Whether all calls ended, and their answers were taken, before `timeout`.
   bool AwaitIdle(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mutex_);
   void AbortAll(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  struct Untaken {
+    SteadyTime since;
+    std::string request_id;
+    bool cut = false;
+  };
+
   void Run();
+  void SweepUntaken(SteadyTime now) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool idle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return calls_.empty() && untaken_.empty();
+  }
   std::vector<std::shared_ptr<Call>> Calls() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   const MetricPage::Series inflight_gauge_;
-  const absl::Duration sweep_interval_;
+  const MetricPage::Series stalled_counter_;
+  const absl::Duration slow_reader_timeout_;
   mutable absl::Mutex mutex_;
   std::unordered_map<const Call*, std::weak_ptr<Call>> calls_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<grpc::CallbackServerContext*, Untaken> untaken_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   SteadyCondition changed_;

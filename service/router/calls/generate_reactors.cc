@@ -50,7 +50,8 @@ phi::v1::GenerateResponse ToUnary(const std::vector<phi::v1::GenerateStreamRespo
 class UnaryReactor final : public grpc::ServerUnaryReactor, public AnswerSink {
  public:
   UnaryReactor(RouterContext& context, grpc::CallbackServerContext& rpc, grpc::ByteBuffer& response)
-      : rpc_(rpc),
+      : calls_(context.calls),
+        rpc_(rpc),
         response_(response),
         call_(std::make_shared<GenerateCall>(
             context, this, OriginOf(context, rpc, MethodLabel::kGenerate))) {}
@@ -64,13 +65,18 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public AnswerSink {
     AddRequestId(request_id_, end.status, rpc_);
     AddTrailers(end, rpc_);
     if (!end.answers.empty()) response_ = SerializeMessage(ToUnary(end.answers));
+    calls_.AddUntaken(&rpc_, request_id_);
     ServerUnaryReactor::Finish(ToGrpcStatus(end.status));
   }
 
  private:
   void OnCancel() override { call_->OnCancel(); }
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    calls_.RemoveUntaken(&rpc_);
+    delete this;
+  }
 
+  ActiveCalls& calls_;
   grpc::CallbackServerContext& rpc_;
   grpc::ByteBuffer& response_;
   std::string request_id_;
@@ -80,7 +86,8 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public AnswerSink {
 class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public AnswerSink {
  public:
   StreamReactor(RouterContext& context, grpc::CallbackServerContext& rpc)
-      : rpc_(rpc),
+      : calls_(context.calls),
+        rpc_(rpc),
         call_(std::make_shared<GenerateCall>(
             context, this, OriginOf(context, rpc, MethodLabel::kGenerateStream))) {}
 
@@ -96,6 +103,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, p
   void Finish(const End& end) override {
     BeginAnswer(end.status);
     AddTrailers(end, rpc_);
+    calls_.AddUntaken(&rpc_, request_id_);
     // What a stalled reader has not taken would hold back the status as well.
     if (end.cut) rpc_.TryCancel();
     if (end.answers.empty()) {
@@ -112,8 +120,12 @@ class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, p
   }
   void OnWriteDone(bool ok) override { call_->OnWriteDone(ok); }
   void OnCancel() override { call_->OnCancel(); }
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    calls_.RemoveUntaken(&rpc_);
+    delete this;
+  }
 
+  ActiveCalls& calls_;
   grpc::CallbackServerContext& rpc_;
   std::string request_id_;
   bool begun_ = false;
