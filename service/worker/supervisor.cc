@@ -36,8 +36,8 @@ constexpr int64_t kStartLimitNs = 900 * kNanos;
 constexpr int64_t kConnectStallLimits = 12;
 // Ranks that a peer's death ends anyway get that long to say so to their callers.
 constexpr int64_t kLastWordsNs = 300'000'000;
-// After the leader's own limit, for what it flushes last.
-constexpr int64_t kDrainGraceNs = 2 * kNanos;
+// After the leader's own limit, for what it flushes last; less than what a pod has left then.
+constexpr int64_t kDrainGraceNs = 4 * kNanos;
 // A group that served that long starts a new row of restarts.
 constexpr int64_t kHealthyNs = 10 * kNanos;
 constexpr int64_t kBackoffMinNs = kNanos / 10;
