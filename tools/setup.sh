@@ -38,7 +38,7 @@ fetch_prometheus() {
   mkdir -p "$tools/download"
   (
     cd "$tools/download"
-    apt-get download -qq prometheus
+    apt-get download -qq -o Acquire::Retries=3 prometheus
     dpkg-deb -x prometheus_*.deb .
     mv usr/bin/promtool usr/bin/prometheus ..
   ) || die "cannot fetch Debian's package prometheus"
@@ -91,8 +91,8 @@ if ((${#missing[@]} > 0)); then
   fi
   say "installing ${#missing[@]} packages: ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  "${as_root[@]}" apt-get update -qq -o Acquire::Retries=3
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Acquire::Retries=3 --no-install-recommends "${missing[@]}" >/dev/null
   say "installed"
 fi
 if [[ ${1:-} != build ]]; then
