@@ -6,7 +6,7 @@ import threading
 import grpc
 import pytest
 from phi_client import Refusal, join
-from phi_programs import NANO, Router, Worker, wait_until
+from phi_programs import NANO, Router, Worker, alive, wait_until
 
 PROMPT = "def count(n):\n"
 
@@ -56,7 +56,10 @@ def test_both_take_their_share_and_answer_alike(pair):
 
 def test_calls_after_a_loss_are_all_answered(pair):
     workers, router, client = pair
+    ranks = workers[0].rank_pids().values()
     workers[0].send(signal.SIGKILL)
+    # A call that has a token is not sent again, and the ranks outlive their supervisor by a moment.
+    wait_until(lambda: not any(alive(pid) for pid in ranks), "its ranks gone")
     for _ in range(12):
         assert client.generate(PROMPT, max_new_tokens=2, ignore_eos=True).completions[0].finish.generated_tokens == 2
     assert router.ready()

@@ -171,8 +171,8 @@ def whole_time(server, **asked):
 def ends_in_between(server, call):
     """`call(seconds)` until it ends well with TIME_LIMIT; how long an answer takes differs from one to the next."""
     asked = {"prompt": [5], "ignore_eos": True, "max_new_tokens": server.context - 1, "logprobs": 0}
-    first, total = whole_time(server, **asked)
     for share in (0.5, 0.3, 0.7, 0.2, 0.8, 0.5, 0.4, 0.6):
+        first, total = whole_time(server, **asked)
         answer = call(asked, first + share * (total - first))
         if isinstance(answer, Answer) and answer.first.reason == "TIME_LIMIT":
             assert 1 <= len(answer.first.ids) < server.context - 1 and len(answer.first.logprobs) == len(answer.first.ids)
@@ -204,10 +204,10 @@ def one_answer_whole(server):
 
 
 def as_it_grows(server):
-    """Several messages, the first of them before the last token is there."""
+    """Several messages, the first of them before the last token is there; a busy server may join some, but not each time."""
     request = Client.request(PROMPT, max_new_tokens=60, ignore_eos=True).SerializeToString()
-    messages = list(server.client.stream_bytes(request, timeout=PATIENCE))
-    assert len(messages) > 10 and len(messages[0].token_ids) < 60
+    answers = (list(server.client.stream_bytes(request, timeout=PATIENCE)) for _ in range(10))
+    assert any(len(messages) > 10 and len(messages[0].token_ids) < 60 for messages in answers)
 
 
 def numbers_of_the_model(server):

@@ -59,9 +59,15 @@ def make_base() -> None:
     """Debian 12 from the machine's own package source, under the name of the Dockerfile's base. Kept in build/images."""
     archive = FOLDER / "base.tar"
     if not archive.exists():
-        shutil.rmtree(FOLDER / "base", ignore_errors=True)
         mirror = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Codename: bookworm").splitlines()[0]
-        run("debootstrap", "--variant=minbase", "bookworm", FOLDER / "base", mirror)
+        for attempts_left in (2, 1, 0):  # a mirror fails now and then
+            shutil.rmtree(FOLDER / "base", ignore_errors=True)
+            try:
+                run("debootstrap", "--variant=minbase", "bookworm", FOLDER / "base", mirror)
+                break
+            except OSError:
+                if attempts_left == 0:
+                    raise
         run("tar", "-C", FOLDER / "base", *(f"--exclude={path}" for path in NOT_IN_BASE), "--numeric-owner", "-cf", f"{archive}.part", ".")
         shutil.rmtree(FOLDER / "base")
         os.rename(f"{archive}.part", archive)

@@ -79,7 +79,7 @@ for _ in sys.stdin:
 
 
 def test_calls_in_flight_at_a_router_that_dies_are_answered_by_another(started, environment):
-    worker = started(phi_programs.Worker())
+    worker = started(phi_programs.Worker(phi_programs.NANO, 2))
     routers = [started(phi_programs.Router([worker.address])) for _ in range(2)]
     for server in (worker, *routers):
         server.wait_ready()
@@ -93,7 +93,7 @@ def test_calls_in_flight_at_a_router_that_dies_are_answered_by_another(started, 
             return all('"method":"Generate"' in router.log() for router in routers)
 
         phi_programs.wait_until(both_take_calls, "connected to both routers")
-        rank = worker.rank_pids()[0]
+        rank = worker.rank_pids()[1]  # not the one that tells the routers how it is
         os.kill(rank, signal.SIGSTOP)
         call.stdin.write("\n")
         phi_programs.wait_until(lambda: all(router.metric("phi_router_inflight_requests") > 0 for router in routers), "calls at both routers")
@@ -123,8 +123,8 @@ def test_examples_keep_their_deadline(replica, environment, name):
 
 @pytest.mark.parametrize("name", ["generate.cc", "generate.py"])
 def test_ctrl_c_cancels_the_call(environment, name):
-    with phi_programs.Replica() as replica:
-        rank = replica.worker.rank_pids()[0]
+    with phi_programs.Replica(phi_programs.NANO, 2) as replica:
+        rank = replica.worker.rank_pids()[1]
         os.kill(rank, signal.SIGSTOP)
         call = subprocess.Popen([str(part) for part in example(name, replica.router.address, PROMPT)], stderr=subprocess.PIPE, env=environment)
         phi_programs.wait_until(lambda: replica.router.metric("phi_router_inflight_requests") > 0, "the call is under way")

@@ -2,6 +2,8 @@
 
 import contextlib
 import hashlib
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -21,6 +23,13 @@ EXPIRY = "phi_tls_certificate_expiry_timestamp_seconds"
 
 def token_lines(tokens):
     return "".join(f"{name}:{hashlib.sha256(token.encode()).hexdigest()}{LIMITS.get(name, '')}\n" for name, token in tokens.items())
+
+
+def replace_text(path, text):
+    """At once: a file is never seen half written."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    os.replace(new, path)
 
 
 def client(address, ca, **options):
@@ -340,9 +349,14 @@ def test_row83_requests_under_way_are_limited(served):
     with served.client("few") as ours:
         for _ in range(5):
             ours.generate("x", max_new_tokens=1)  # a place is free as soon as its answer is there
-        stream = ours.stream("def f():", max_new_tokens=400, ignore_eos=True)
-        next(stream)
-        refusal = ours.refusal("x", max_new_tokens=1)
+        rank = served.worker.rank_pids()[0]
+        os.kill(rank, signal.SIGSTOP)  # so that a call stays under way
+        try:
+            stream = ours.stream("def f():", max_new_tokens=400, ignore_eos=True)
+            wait_until(lambda: served.router.metric("phi_router_inflight_requests") == 1, "it is under way")
+            refusal = ours.refusal("x", max_new_tokens=1)
+        finally:
+            os.kill(rank, signal.SIGCONT)
         assert (refusal.code.name, refusal.reason) == ("RESOURCE_EXHAUSTED", "CALLER_LIMIT"), refusal
         assert int(refusal.metadata["grpc-retry-pushback-ms"]) > 0
         with served.client() as others:
@@ -364,12 +378,12 @@ def test_row83_tokens_follow_their_file(served):
     added = dict(TOKENS, late="late-token")
     with served.client("late-token") as late:
         assert late.refusal("x").reason == "UNAUTHENTICATED"
-        served.tokens.write_text(token_lines(added))
+        replace_text(served.tokens, token_lines(added))
         wait_until(lambda: late.refusal_or_none("x", max_new_tokens=1) is None, "the new token is known")
-        served.tokens.write_text("not a token file\n")
+        replace_text(served.tokens, "not a token file\n")
         wait_until(lambda: "tokens stay as they were" in served.router.log(), "a broken file is told")
         assert late.generate("x", max_new_tokens=1).completions
-        served.tokens.write_text(token_lines(TOKENS))
+        replace_text(served.tokens, token_lines(TOKENS))
         wait_until(lambda: getattr(late.refusal_or_none("x", max_new_tokens=1), "reason", "") == "UNAUTHENTICATED", "withdrawn")
     log = served.router.log()
     assert log.count("tokens stay as they were") == 1, "one line a broken file"

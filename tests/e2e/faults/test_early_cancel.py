@@ -23,7 +23,7 @@ class Pair:
 
 
 @pytest.mark.parametrize(
-    ("worker_points", "router_points"), [("", "router.tokenizing=sleep:300"), ("worker.before_submit=sleep:300", "")], ids=["tokenizing", "before submit"]
+    ("worker_points", "router_points"), [("", "router.tokenizing=sleep:3000"), ("worker.before_submit=sleep:3000", "")], ids=["tokenizing", "before submit"]
 )
 def test_row28_cancel_before_there_is_a_token(started, worker_points, router_points):
     """Cancelled while its prompt is tokenized, and between its arrival at the leader and the queue: nothing is left of it."""
@@ -34,5 +34,6 @@ def test_row28_cancel_before_there_is_a_token(started, worker_points, router_poi
         wait_until(lambda: replica.router.metric("phi_router_inflight_requests") == 1, "under way")
         stream.cancel()
         wait_until(lambda count=count: replica.router.metric(cancelled) == count, "counted")
+        wait_until(lambda: replica.router.metric("phi_router_inflight_requests") == 0, "over")
     wait_until(lambda: not any(under_way(replica).values()), "nothing left")
     assert replica.client.generate(PROMPT, max_new_tokens=3, ignore_eos=True).completions[0].finish.generated_tokens == 3
