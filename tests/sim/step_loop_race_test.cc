@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "service/worker/step_loop.h"
 #include "tests/unit/worker/fake_rank.h"
+#include "tests/unit/worker/own_copy.h"
 #include "tests/unit/worker/scheduler_driver.h"
 
 namespace phi::service {
@@ -51,6 +52,7 @@ class CountedSink : public TokenSink {
     EXPECT_FALSE(ended_) << "I3";
     ended_ = true;
     end_ = end;
+    end_.status = OwnCopy(end.status);
   }
   bool WaitForToken() {
     const auto has = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {

@@ -336,13 +336,22 @@ ReplicaStatus FakeReplica::ReadyStatus(const std::string& fingerprint) {
 
 FakeReplica::FakeReplica(ReplicaStatus status, ScriptFor script_for, int port)
     : service_(std::make_unique<Service>(std::move(status), std::move(script_for))) {
+  const SteadyTime until = SteadyNow() + std::chrono::seconds(60);
+  // Somebody else's connection may have taken the port of one that comes back.
+  while (!Listen(port)) {
+    PHI_CHECK(SteadyNow() < until, "cannot bind port %d", port);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
+bool FakeReplica::Listen(int port) {
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddListeningPort(
       "127.0.0.1:" + std::to_string(port), grpc::InsecureServerCredentials(), &port_);
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
-  PHI_CHECK(server_ != nullptr && port_ != 0, "cannot bind port %d", port);
+  return server_ != nullptr && port_ != 0;
 }
 
 FakeReplica::~FakeReplica() {

@@ -64,6 +64,7 @@ class FakeReplica {
  private:
   class Call;
   class Service;
+  bool Listen(int port);
   std::unique_ptr<Service> service_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;

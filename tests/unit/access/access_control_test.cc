@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -18,7 +19,8 @@ constexpr char kOther[] = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2
 
 class AccessControlTest : public ::testing::Test {
  protected:
-  AccessControlTest() : path_(::testing::TempDir() + "access_control_test.tokens") {}
+  AccessControlTest()
+      : path_(::testing::TempDir() + "access_control_test." + std::to_string(getpid())) {}
   ~AccessControlTest() override { std::filesystem::remove(path_); }
 
   void Write(const std::string& text) { std::ofstream(path_) << text; }

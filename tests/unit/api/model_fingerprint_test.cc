@@ -1,6 +1,7 @@
 #include "service/api/model_fingerprint.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -16,7 +17,7 @@ class ModelFingerprintTest : public ::testing::Test {
     std::ofstream(dir_ / name, std::ios::binary) << content;
   }
   const std::filesystem::path dir_ =
-      std::filesystem::path(::testing::TempDir()) / "phi_fingerprint_test";
+      ::testing::TempDir() + "phi_fingerprint_test." + std::to_string(getpid());
 };
 
 // Expected value: printf '{"a":1}{"b":2}' | sha256sum (coreutils 9.1)

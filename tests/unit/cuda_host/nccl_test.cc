@@ -124,7 +124,6 @@ TEST_F(NcclTest, ACommunicatorDoesNotEndBeforeItsGraphs) {
 // Rank 1 makes another call than rank 0.
 void CallDifferently(
     const std::function<void(const RankContext&, const DeviceArray<float>&)>& odd) {
-  Configure({.deadlock_seconds = 2});
   RunRanks(2, [&](const RankContext& self) {
     const DeviceArray<float> data(2 * kCount);
     if (self.rank == 1) {
@@ -158,6 +157,7 @@ TEST_F(NcclTest, MismatchedCallsNameBoth) {
 }
 
 TEST_F(NcclTest, RankThatNeverComesIsADeadlockWithAReport) {
+  Configure({.deadlock_seconds = 4});
   EXPECT_DEATH(
       CallDifferently([](const RankContext& /*self*/, const DeviceArray<float>& /*data*/) {}),
       "NCCL deadlock after .*rank 0 waits in ncclAllReduce.* #0; rank 1 is elsewhere after "

@@ -59,11 +59,12 @@ void RouterFixture::StartRouter(CallLimits limits, size_t num_ready) {
   router_ = *std::move(router);
   stub_ = phi::v1::TextGeneration::NewStub(grpc::CreateChannel(
       "127.0.0.1:" + std::to_string(router_->port()), grpc::InsecureChannelCredentials()));
-  ASSERT_TRUE(Eventually([&] { return NumInState("ready") >= num_ready; }));
+  ASSERT_TRUE(Eventually(
+      [&] { return NumInState("ready") >= num_ready && (num_ready == 0 || router_->ready()); }));
 }
 
 bool RouterFixture::Eventually(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (std::chrono::steady_clock::now() < deadline) {
     if (condition()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));

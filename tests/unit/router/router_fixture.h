@@ -37,7 +37,7 @@ class RouterFixture : public ::testing::Test {
 
   // A router over the replicas so far; waits until `num_ready` of them are.
   void StartRouter(CallLimits limits = {}, size_t num_ready = 1);
-  // Waits until `condition`, at most five seconds.
+  // Waits until `condition`, at most a minute.
   static bool Eventually(const std::function<bool()>& condition);
   size_t NumInState(std::string_view state);
 

@@ -69,8 +69,9 @@ TEST_F(RouterSamples, EachHasItsTextAndFinishAndTheCallOneHeaderAndSummary) {
 
 TEST_F(RouterSamples, AStopEndsItsSampleAtTheReplicaAndTheOthersGoOn) {
   Script script = ThreeAnswers();
-  script.samples[1] = Ids("uno STOP x x x x x x x x x x x x x x x x x x x x x x x x");
-  script.delay_per_message = std::chrono::milliseconds(5);
+  script.samples[1] = Ids("uno STOP");
+  script.samples[1].resize(250, Ids(" x")[0]);
+  script.delay_per_message = std::chrono::milliseconds(10);
   tests::FakeReplica& replica = AddReplica(script);
   StartRouter();
   auto request = RequestOf(3);
@@ -87,8 +88,8 @@ TEST_F(RouterSamples, AStopEndsItsSampleAtTheReplicaAndTheOthersGoOn) {
                 (std::map<uint32_t, std::string>{
                     {0, "one two three"}, {1, "uno "}, {2, "eins zwei drei vier fünf"}}));
     }
-    EXPECT_EQ(replica.num_samples_ended() - ended_before, 1);
     EXPECT_TRUE(Eventually([&] { return replica.num_active() == 0; }));
+    EXPECT_EQ(replica.num_samples_ended() - ended_before, 1);
   }
   EXPECT_EQ(replica.num_cancelled(), 0);
 }
@@ -115,7 +116,7 @@ TEST_F(RouterSamples, TimeLimitEndsThoseThatLive) {
   StartRouter();
   auto request = RequestOf(3);
   request.mutable_parameters()->add_stop("dos");
-  request.mutable_parameters()->mutable_time_limit()->set_nanos(300'000'000);
+  request.mutable_parameters()->mutable_time_limit()->set_seconds(2);
   const auto response = Unary(request);
   ASSERT_EQ(response.completions_size(), 3);
   EXPECT_EQ(response.completions(0).finish().reason(), phi::v1::FINISH_REASON_TIME_LIMIT);

@@ -1,5 +1,7 @@
 #include "service/text/tokenizer.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
@@ -86,7 +88,7 @@ TEST(Tokenizer, LoadNamesTheFileInItsErrors) {
   EXPECT_EQ(Tokenizer::Load("/no/such/tokenizer.json").status().code(),
             absl::StatusCode::kNotFound);
   EXPECT_THAT(Tokenizer::Load("/").status().ToString(), HasSubstr("/: "));
-  const std::string path = testing::TempDir() + "tokenizer_test.json";
+  const std::string path = testing::TempDir() + "tokenizer_test." + std::to_string(getpid());
   std::ofstream(path) << TinyTokenizerJson().dump();
   EXPECT_TRUE(Tokenizer::Load(path).ok());
   std::ofstream(path) << "{";
@@ -149,9 +151,10 @@ std::string OneOf(std::mt19937& random, std::string_view characters) {
 
 class HardTexts : public testing::TestWithParam<HardText> {};
 
-double CpuSeconds(const std::string& text) {
+// The best of five rounds, or the first below `enough`.
+double CpuSeconds(const std::string& text, double enough = 0) {
   double best = 1e9;
-  for (int round = 0; round < 2; ++round) {
+  for (int round = 0; round < 5 && best >= enough; ++round) {
     const std::clock_t start = std::clock();
     const auto ids = CodeGenTokenizer().Encode(text, kNoLimit);
     best = std::min(best, static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC);
@@ -164,13 +167,13 @@ TEST_P(HardTexts, CostNearlyLinearTime) {
   std::mt19937 random(1);
   std::string text;
   while (text.size() < 65536) text += GetParam().unit(random);
-  const double quarter = CpuSeconds(text);
+  // 4 is linear and 16 is quadratic; the constant stands for the clock's resolution.
+  const double limit = 10 * CpuSeconds(text) + 0.005;
   while (text.size() < 262144) text += GetParam().unit(random);
-  const double whole = CpuSeconds(text);
+  const double whole = CpuSeconds(text, limit);
   EXPECT_EQ(*CodeGenTokenizer().Decode(*CodeGenTokenizer().Encode(text, kNoLimit)), text);
   RecordProperty("whole_ms", static_cast<int>(whole * 1e3));
-  // 4 is linear and 16 is quadratic; the constant stands for the clock's resolution.
-  EXPECT_LT(whole, 10 * quarter + 0.005);
+  EXPECT_LT(whole, limit);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -1,6 +1,7 @@
 #include "service/worker/group/host_resources.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -10,10 +11,10 @@ namespace {
 
 class HostResourcesTest : public testing::Test {
  protected:
-  HostResourcesTest() : root_(testing::TempDir() + "/host_resources") {
-    std::filesystem::remove_all(root_);
+  HostResourcesTest() : root_(testing::TempDir() + "host_resources." + std::to_string(getpid())) {
     Write("/proc/meminfo", "MemTotal: 4000000 kB\nMemFree: 1 kB\nMemAvailable:    2000000 kB\n");
   }
+  ~HostResourcesTest() override { std::filesystem::remove_all(root_); }
   void Write(const std::string& path, const std::string& text) {
     std::filesystem::create_directories(std::filesystem::path(root_ + path).parent_path());
     std::ofstream(root_ + path) << text;
