@@ -25,3 +25,7 @@ endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(phi_options INTERFACE -Wthread-safety -Wno-sign-conversion)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT PHI_SANITIZE)
+  # GCC 12 is wrong about inlined strings and vectors (its bug 105651 and the like). Builds with sanitizers keep both.
+  target_compile_options(phi_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict;-Wno-maybe-uninitialized>)
+endif()
