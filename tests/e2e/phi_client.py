@@ -149,17 +149,6 @@ class Client:
         parse = message_class("phi.v1.GenerateStreamResponse").FromString
         return self.channel.unary_stream("/phi.v1.TextGeneration/GenerateStream", response_deserializer=parse)(request, timeout=timeout)
 
-    def generate_within(self, time_limit, prompt, **fields):
-        """generate() by a time limit, or by a longer one where a busy machine gave no token within it."""
-        while time_limit < 60:
-            try:
-                return self.generate(prompt, time_limit=time_limit, **fields)
-            except grpc.RpcError as error:
-                if Refusal(error).reason != "DEADLINE_IN_QUEUE":
-                    raise
-            time_limit *= 4
-        raise AssertionError(f"no token within {time_limit / 4} s")
-
     def refusal(self, prompt, **fields):
         """The Refusal of a call that must fail."""
         try:

@@ -134,7 +134,7 @@ class Server(Program):
         listen = (f"--listen={self.address}", f"--metrics_listen={self.metrics_address}", "--log_format=json")
         super().__init__(name, *listen, *flags, **options)
 
-    def http(self, path, timeout=PATIENCE):
+    def http(self, path, timeout=5):
         """(status, body); (None, "") where nothing listens."""
         try:
             with urllib.request.urlopen(f"http://{self.metrics_address}{path}", timeout=timeout) as answer:

@@ -37,6 +37,11 @@ def write_tokenizer(path, num_ids):
     pathlib.Path(path).write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
 
 
+# A context so long that nothing ends by itself, and steps so short that a prompt takes hundreds of them.
+LONG_CONTEXT = {"preset": "tiny", "hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64,
+                "intermediate_size": 512, "num_hidden_layers": 4, "max_position_embeddings": 8192}  # fmt: skip
+
+
 def make_checkpoint(folder, shape, seed=0, num_real_tokens=None, config_style="rope_parameters"):
     """The folder of a checkpoint made by make_checkpoint; `shape` in config.json's words (or make_checkpoint's presets)."""
     flags = [f"--seed={seed}", f"--config_style={config_style}", "--quiet"]

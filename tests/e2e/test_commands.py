@@ -96,7 +96,7 @@ def test_phi_serve_ends_whole_on_one_signal():
     before = len(marked_processes())
     program.send(signal.SIGINT)
     assert program.wait() == 0
-    wait_until(lambda: len(marked_processes()) <= before - 4, "router, worker and ranks gone")
+    wait_until(lambda: len(marked_processes()) <= before - 4, "router, worker and ranks gone", 10)
 
 
 def test_a_killed_phi_serve_leaves_nothing():
@@ -105,7 +105,7 @@ def test_a_killed_phi_serve_leaves_nothing():
     family = [line.split()[0] for line in marked_processes()]
     others = len(family) - 5  # phi-serve, router, supervisor and two ranks are its own
     program.send(signal.SIGKILL)
-    wait_until(lambda: len(marked_processes()) <= max(others, 0), "its family gone")
+    wait_until(lambda: len(marked_processes()) <= max(others, 0), "its family gone", 10)
     assert not alive(program.pid)
 
 

@@ -98,7 +98,7 @@ def test_every_finish_reason_of_a_short_answer(client):
     context = client.model_info().context_tokens
     full = client.generate([1] * (context - 3), ignore_eos=True).completions[0]
     assert finish_name(full.finish) == "CONTEXT_LENGTH" and full.finish.generated_tokens == 3
-    late = client.generate_within(0.15, PROMPT, ignore_eos=True, max_new_tokens=400).completions[0]
+    late = client.generate(PROMPT, ignore_eos=True, max_new_tokens=400, time_limit=0.15).completions[0]
     assert finish_name(late.finish) in ("TIME_LIMIT", "MAX_NEW_TOKENS")
 
 

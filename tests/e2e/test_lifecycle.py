@@ -26,7 +26,7 @@ def test_a_killed_supervisor_leaves_no_rank(started):
     pids = worker.rank_pids().values()
     assert len(pids) == 2 and all(alive(pid) for pid in pids)
     worker.send(signal.SIGKILL)
-    wait_until(lambda: not any(alive(pid) for pid in pids), "ranks gone")
+    wait_until(lambda: not any(alive(pid) for pid in pids), "ranks gone", 5)
 
 
 def test_a_killed_supervisor_leaves_no_frozen_rank_for_long(started):
@@ -35,9 +35,9 @@ def test_a_killed_supervisor_leaves_no_frozen_rank_for_long(started):
     pids = worker.rank_pids()
     os.kill(pids[1], signal.SIGSTOP)
     worker.send(signal.SIGKILL)
-    wait_until(lambda: not alive(pids[0]), "rank 0 gone")
+    wait_until(lambda: not alive(pids[0]), "rank 0 gone", 5)
     os.kill(pids[1], signal.SIGCONT)
-    wait_until(lambda: not alive(pids[1]), "rank 1 gone once it could run")
+    wait_until(lambda: not alive(pids[1]), "rank 1 gone once it could run", 5)
 
 
 class Stream(threading.Thread):
@@ -63,7 +63,7 @@ def test_sigterm_lets_what_runs_finish(who):
         stream = Stream(replica.client, max_new_tokens=300)
         server = getattr(replica, who)
         server.send(signal.SIGTERM)
-        wait_until(lambda: not replica.router.ready(), "readiness off")
+        wait_until(lambda: not replica.router.ready(), "readiness off", 5)
         refusal = replica.client.refusal(PROMPT, max_new_tokens=1) if who == "worker" else None
         stream.join(PATIENCE)
         assert stream.error is None, stream.error
@@ -162,7 +162,7 @@ def test_a_second_signal_ends_at_once(who):
         server.send(signal.SIGTERM)
         wait_until(lambda: '"draining"' in server.log(), "it drains")
         server.send(signal.SIGTERM)
-        server.wait()
+        server.wait(5)
         with pytest.raises(grpc.RpcError):
             list(call)
         if alive(rank):

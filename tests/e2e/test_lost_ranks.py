@@ -8,13 +8,13 @@ import time
 import grpc
 import pytest
 from phi_client import Refusal, join
-from phi_programs import Replica, alive, wait_until
+from phi_programs import SANITIZED, Replica, alive, wait_until
 from random_models import make_checkpoint
 
 PROMPT = "def count(n):\n"
 STALL_LIMIT = 2.0
-# How long callers may wait for the bad news: the promises, and what a shared machine may add. Below the default stall limit.
-SLACK = 5.0
+# How long callers may wait for the bad news: the promises, and what a sanitized build on a shared machine may add.
+SLACK = 3.0 if SANITIZED else 0.0
 KILLED_LIMIT = 2.0 + SLACK
 HUNG_LIMIT = STALL_LIMIT + 1.0 + SLACK
 FLAGS = (f"--stall_limit={STALL_LIMIT:g}s", "--max_restarts=100")
@@ -40,23 +40,19 @@ def replica(model):
 
 
 class Watch:
-    """Asks the metrics port all the while and keeps what it said, and the longest time between two questions."""
+    """Asks the metrics port all the while and keeps what it said."""
 
     def __init__(self, worker):
         self.worker = worker
         self.answers = {"/livez": set(), "/readyz": set(), "/metrics": set()}
-        self.longest_gap = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self):
-        before = time.monotonic()
         while not self._over.is_set():
             for path, statuses in self.answers.items():
                 statuses.add(self.worker.http(path)[0])
             time.sleep(0.02)
-            now = time.monotonic()
-            self.longest_gap, before = max(self.longest_gap, now - before), now
 
     def __enter__(self):
         self._thread.start()
@@ -100,12 +96,12 @@ def test_a_lost_rank(replica, figure, number, limit, rank, where):
         else:
             # The replica may be back before anyone has seen it gone.
             told = wait_until(lambda: not worker.ready() or worker.epoch() > epoch, "readiness gone", limit)
-        wait_until(lambda: worker.epoch() > epoch and worker.ready() and replica.router.ready(), "serving again")
+        wait_until(lambda: worker.epoch() == epoch + 1 and worker.ready() and replica.router.ready(), "serving again")
         again = time.monotonic() - start
 
     assert watch.answers["/livez"] == {200} and watch.answers["/metrics"] == {200}
-    assert 503 in watch.answers["/readyz"] or watch.longest_gap > 0.1
-    wait_until(lambda: not any(alive(pid) for pid in pids.values()), "the old group gone")
+    assert 503 in watch.answers["/readyz"]
+    wait_until(lambda: not any(alive(pid) for pid in pids.values()), "the old group gone", 5)
     assert worker.rank_pids() != pids and [worker.metric(f'phi_rank_up{{rank="{i}"}}') for i in range(WORLD_SIZE)] == [1, 1]
     assert client.generate(PROMPT, max_new_tokens=8, ignore_eos=True).completions == before
     assert worker.metric("phi_generated_tokens_total") > tokens, "a counter went back"
@@ -114,7 +110,7 @@ def test_a_lost_rank(replica, figure, number, limit, rank, where):
 
 
 def assert_no_block_leaked(worker):
-    wait_until(lambda: worker.metric("phi_requests_running") == 0, "nothing running")
+    wait_until(lambda: worker.metric("phi_requests_running") == 0, "nothing running", 5)
     assert (worker.metric('phi_kv_blocks{state="owned"}') or 0) == 0
 
 
@@ -131,7 +127,7 @@ def test_many_losses_in_a_row_leave_a_replica_that_serves(replica):
     for count in range(1, 4):
         epoch = worker.epoch()
         os.kill(worker.rank_pids()[count % WORLD_SIZE], signal.SIGKILL)
-        wait_until(lambda epoch=epoch: worker.epoch() > epoch and worker.ready(), "serving again")
+        wait_until(lambda epoch=epoch: worker.epoch() == epoch + 1 and worker.ready(), "serving again")
     assert worker.metric('phi_replica_restarts_total{cause="rank_signal"}') == 3
     wait_until(replica.router.ready, "the router knows")
     assert join(replica.client.stream(PROMPT, max_new_tokens=2, ignore_eos=True))[1]

@@ -80,7 +80,7 @@ def test_memory_keeps_to_the_plan(world_size, tmp_path, figure):
 
 def test_the_embedded_model_is_ready_within_a_second(started, figure):
     times = []
-    while not times or (min(times) > 1.0 and len(times) < 15):
+    for _ in range(3):
         start = time.monotonic()
         worker = started(Worker(NANO, 2))
         worker.wait_ready()

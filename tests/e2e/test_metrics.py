@@ -111,20 +111,3 @@ def test_one_log_line_a_call_without_its_text(replica):
     assert entries[0]["level"] == "info"
     for server in (replica.router, replica.worker):
         assert "secret_function_name" not in server.log()
-
-
-def test_a_call_that_ends_by_a_stop_is_no_cancelled_one(replica):
-    free = replica.client.generate(PROMPT, max_new_tokens=40, ignore_eos=True).completions[0].text
-
-    def ended(reason):
-        return replica.worker.metric(f'phi_request_duration_seconds_count{{finish_reason="{reason}"}}') or 0
-
-    stopped, whole = ended("stop_string"), ended("max_new_tokens")
-    for _ in range(5):
-        answer = replica.client.generate(PROMPT, max_new_tokens=400, ignore_eos=True, stop=[free[4:8]])
-        assert finish_name(answer.completions[0].finish) == "STOP_STRING"
-    # The worker has all tokens before the router's word only where the router came to a stand meanwhile.
-    wait_until(lambda: ended("stop_string") + ended("max_new_tokens") == stopped + whole + 5, "counted by their reasons")
-    assert ended("stop_string") > stopped
-    for stage in ("queued", "prefill", "decode"):
-        assert not replica.worker.metric(f'phi_cancelled_total{{stage="{stage}"}}')

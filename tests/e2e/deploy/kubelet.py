@@ -215,16 +215,12 @@ class Pod(Sandbox):
     def __init__(self, cluster: Cluster, template: dict):
         self.component = template["metadata"]["labels"]["app.kubernetes.io/component"]
         self.ready = self.terminating = False
-        self.liveness_failures = 0  # the longest row of them
+        self.liveness_failures = 0
         super().__init__(cluster, template)
         self.ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
         self.start()
         self._watch = threading.Thread(target=self._probe, daemon=True)
         self._watch.start()
-
-    @property
-    def restarted_by_kubelet(self) -> bool:
-        return self.liveness_failures >= self.container["livenessProbe"]["failureThreshold"]
 
     def passes(self, probe: dict) -> bool:
         if "httpGet" in probe:
@@ -246,16 +242,15 @@ class Pod(Sandbox):
         while not self.terminating and not self.passes(startup):
             attempts += 1
             if attempts > startup["failureThreshold"]:
-                self.liveness_failures = attempts
+                self.liveness_failures += 1
                 return
             time.sleep(min(1, startup["periodSeconds"]))
-        failures, not_live, next_liveness = 0, 0, time.monotonic()
+        failures, next_liveness = 0, time.monotonic()
         while not self.terminating and self.process.poll() is None:
             failures = 0 if self.passes(readiness) else failures + 1
             self._set_ready(failures == 0 if failures == 0 or failures >= readiness["failureThreshold"] else self.ready)
             if time.monotonic() >= next_liveness:
-                not_live = 0 if self.passes(liveness) else not_live + 1
-                self.liveness_failures = max(self.liveness_failures, not_live)
+                self.liveness_failures += 0 if self.passes(liveness) else 1
                 next_liveness = time.monotonic() + liveness["periodSeconds"]
             time.sleep(min(0.5, readiness["periodSeconds"]))
 

@@ -1,11 +1,8 @@
 """What every row of docs/reliability.md asserts beside its own promise: the replica is as it was before the fault."""
 
 import re
-import time
 
-import grpc
-from phi_client import Refusal, finish_name
-from phi_programs import PATIENCE, SANITIZED, alive, wait_until
+from phi_programs import SANITIZED, alive, wait_until
 
 REFERENCES = (
     ("def f():\n", {"max_new_tokens": 6, "ignore_eos": True, "logprobs": 2}),
@@ -41,21 +38,9 @@ class Quiet:
     def _answers(self):
         answers = []
         for prompt, parameters in REFERENCES:
-            answer = self._whole_answer(prompt, parameters)
+            answer = self.replica.client.generate(prompt, timeout=120, **parameters)
             answers.append((answer.completions, answer.summary.usage.prompt_tokens))
         return answers
-
-    def _whole_answer(self, prompt, parameters):
-        """Some rows set --max_time_limit so low that a busy machine reaches it."""
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                answer = self.replica.client.generate(prompt, timeout=120, **parameters)
-                if finish_name(answer.completions[0].finish) != "TIME_LIMIT" or time.monotonic() > until:
-                    return answer
-            except grpc.RpcError as error:
-                if Refusal(error).reason != "DEADLINE_IN_QUEUE" or time.monotonic() > until:
-                    raise
 
     def _blocks(self):
         # All of one answer: between two scrapes a block may change its state.

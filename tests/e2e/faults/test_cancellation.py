@@ -6,24 +6,22 @@ import time
 
 import grpc
 import pytest
-from phi_client import Client, Refusal, finish_name
+from phi_client import Client, Refusal, finish_name, join
 from phi_programs import PATIENCE, SANITIZED, Replica, wait_until
 from quiet import under_way
-from random_models import make_checkpoint
+from random_models import LONG_CONTEXT, make_checkpoint
 
-# A context so long that nothing ends by itself, and steps so short that a prompt takes hundreds of them.
-SHAPE = {"preset": "tiny", "hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64,
-         "intermediate_size": 512, "num_hidden_layers": 4, "max_position_embeddings": 8192}  # fmt: skip
 MAX_SEQUENCES = 4
 MANY_TOKENS = 7000
 PROMPT = "def count(n):\n"
+STAGES = ("queued", "prefill", "decode")
 STORM = 3000 if SANITIZED else 20000
 STORM_SECONDS = 10  # on a machine so busy that it would take longer
 
 
 @pytest.fixture(scope="module")
 def replica(tmp_path_factory):
-    model = make_checkpoint(tmp_path_factory.mktemp("cancel") / "model", SHAPE)
+    model = make_checkpoint(tmp_path_factory.mktemp("cancel") / "model", LONG_CONTEXT)
     # A queue for all of a storm whose cancels a busy machine delivers late.
     flags = (f"--max_sequences={MAX_SEQUENCES}", "--max_step_tokens=32", "--kv_cache_bytes=64MiB", f"--max_queued_requests={STORM}")
     with Replica(model, 2, *flags) as started:
@@ -187,8 +185,8 @@ def test_row30_a_limit_that_passes_in_the_queue(full, limit):
 
 def test_row30_a_limit_that_passes_while_decoding(served):
     """The text so far arrives, and the place is free."""
-    cut = served.client.generate_within(1.0, PROMPT, ignore_eos=True, max_new_tokens=MANY_TOKENS).completions[0]
-    assert finish_name(cut.finish) == "TIME_LIMIT" and 0 < len(cut.token_ids) < MANY_TOKENS and cut.text
+    text, ids, _, last, _ = join(served.client.stream(PROMPT, ignore_eos=True, max_new_tokens=MANY_TOKENS, time_limit=1.0))
+    assert finish_name(last.finish) == "TIME_LIMIT" and 0 < len(ids) < MANY_TOKENS and text
     assert_freed(served)
 
 
@@ -214,3 +212,15 @@ def test_row67_who_decodes_goes_on_beside_a_long_prompt(served, figure):
     assert tokens > 50, "it stood still"
     figure(f"beside the prefill of 2000 tokens in steps of 32: another caller got {tokens} tokens")
     assert_freed(served)
+
+
+def test_a_call_that_ends_by_a_stop_is_no_cancelled_one(served):
+    stopped = 'phi_request_duration_seconds_count{finish_reason="stop_string"}'
+    before, cancels = served.worker.metric(stopped) or 0, [cancelled(served, stage) for stage in STAGES]
+    free = served.client.generate(PROMPT, max_new_tokens=40, ignore_eos=True).completions[0].text
+    stop = next(character for character in free if character.isascii())
+    for _ in range(5):
+        answer = served.client.generate(PROMPT, max_new_tokens=MANY_TOKENS, ignore_eos=True, stop=[stop])
+        assert finish_name(answer.completions[0].finish) == "STOP_STRING"
+    wait_until(lambda: served.worker.metric(stopped) == before + 5, "counted by its reason")
+    assert [cancelled(served, stage) for stage in STAGES] == cancels

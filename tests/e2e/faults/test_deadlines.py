@@ -2,15 +2,20 @@
 
 import pytest
 from phi_client import Client, finish_name, message_class
-from phi_programs import SANITIZED
+from phi_programs import Replica
+from random_models import LONG_CONTEXT, make_checkpoint
 from raw_http2 import GENERATE, Connection
 
-# Shorter than an answer to the end of the context takes, longer than its first token.
-LIMIT_MS = 600 if SANITIZED else 100
-REPLICA = {"tensor_parallel": 2, "router_flags": (f"--max_time_limit={LIMIT_MS}ms",)}
 PROMPT = "def f():\n"
-# As far as the context goes, with all that makes a token slow, so that the limit comes first.
-ENDLESS = Client.request(PROMPT, max_new_tokens=400, ignore_eos=True, logprobs=20, n=3, temperature=1.0)
+ENDLESS = Client.request(PROMPT, max_new_tokens=7000, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def replica(tmp_path_factory):
+    """Its limit is shorter than an endless answer takes, and longer than the first token."""
+    model = make_checkpoint(tmp_path_factory.mktemp("deadlines") / "model", LONG_CONTEXT)
+    with Replica(model, 2, router_flags=("--max_time_limit=1s",)) as started:
+        yield started
 
 
 def asked(address, **headers):

@@ -171,7 +171,7 @@ def test_row69_the_metrics_port_among_odd_scrapers(served):
             connection.settimeout(PATIENCE)
             assert b"200" not in connection.recv(100)[:20]
         with concurrent.futures.ThreadPoolExecutor(50) as pool:
-            answers = list(pool.map(lambda _: router.http("/metrics")[0], range(50)))
+            answers = list(pool.map(lambda _: router.http("/metrics", timeout=PATIENCE)[0], range(50)))
         assert answers.count(200) >= 30, answers
         assert served.client.generate("x = ", max_new_tokens=2).completions
     finally:

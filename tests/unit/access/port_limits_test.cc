@@ -190,20 +190,17 @@ TEST_F(PortLimitsTest, AConnectionThatAnswersNoPingIsClosed) {
 
 TEST_F(PortLimitsTest, AConnectionThatAnswersPingsStays) {
   PortLimits limits = Limits();
-  limits.keepalive_time = absl::Seconds(1);
+  // Half of it is the time-out, which a busy machine should keep.
+  limits.keepalive_time = absl::Seconds(3);
   ASSERT_NO_FATAL_FAILURE(Start(limits));
-  int pings = 0;
-  // Half of it is the time-out, which a connection that meets a stall misses.
-  for (int tries = 0; tries < 10 && pings < 2; ++tries) {
-    BareConnection connection(port_);
-    BareConnection::Frame frame;
-    for (pings = 0; pings < 2 && connection.Receive(&frame);) {
-      if (frame.type != BareConnection::kPing || frame.flags == BareConnection::kAck) continue;
-      connection.AcknowledgePing(frame);
-      ++pings;
-    }
+  BareConnection connection(port_);
+  BareConnection::Frame frame;
+  for (int pings = 0; pings < 3;) {
+    ASSERT_TRUE(connection.Receive(&frame)) << "closed after " << pings << " answered pings";
+    if (frame.type != BareConnection::kPing || frame.flags == BareConnection::kAck) continue;
+    connection.AcknowledgePing(frame);
+    ++pings;
   }
-  EXPECT_EQ(pings, 2) << "closed though pings were answered";
 }
 
 TEST_F(PortLimitsTest, AnOldConnectionEndsItsCallsWhileNewOnesComeByAnother) {

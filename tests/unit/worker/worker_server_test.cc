@@ -315,20 +315,14 @@ TEST_F(WorkerServerTest, FullQueueIsRefusedWithRetryInfo) {
 }
 
 TEST_F(WorkerServerTest, DeadlineLeavesTimeForTheTextSoFar) {
-  rank_.step_us = 100'000;
-  Answer answer;
-  bool in_time = false;
-  // One that meets a stall may miss its deadline; without a margin, every one does.
-  for (int tries = 0; tries < 10 && !in_time; ++tries) {
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + milliseconds(1000));
-    answer = Generate(Request(390), &context);
-    in_time = answer.status.ok() && answer.tokens.size() > 2 &&
-              std::chrono::system_clock::now() < context.deadline();
-  }
-  EXPECT_TRUE(in_time) << answer.tokens.size() << " tokens, " << answer.status;
+  rank_.step_us = 200'000;  // the margin is two of them
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + milliseconds(3000));
+  const Answer answer = Generate(Request(390), &context);
+  EXPECT_TRUE(answer.status.ok()) << answer.status;
   ASSERT_FALSE(answer.messages.empty());
   EXPECT_EQ(answer.messages.back().finish_reason(), phi::v1::FINISH_REASON_TIME_LIMIT);
+  EXPECT_GT(answer.tokens.size(), 5u);
 }
 
 TEST_F(WorkerServerTest, TimeLimitEndsTheAnswer) {
@@ -381,7 +375,6 @@ TEST_F(WorkerServerTest, FirstMessageIsTheStartAndTheOnlyOne) {
 
 TEST_F(WorkerServerTest, StatusComesAtOnceAndAgainAndAtAChange) {
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
   auto stream = stub_->WatchStatus(&context, {});
   proto::ReplicaStatus status;
   ASSERT_TRUE(stream->Read(&status));
@@ -390,12 +383,15 @@ TEST_F(WorkerServerTest, StatusComesAtOnceAndAgainAndAtAChange) {
   EXPECT_EQ(status.kv_tokens(), 1600u);
   EXPECT_EQ(status.free_kv_tokens(), 1600u);
   EXPECT_EQ(status.context_tokens(), 400u);
+  const auto start = std::chrono::steady_clock::now();
   ASSERT_TRUE(stream->Read(&status));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(1000));
   loop_.Drain(std::chrono::steady_clock::now() + std::chrono::seconds(5));
   do {
     ASSERT_TRUE(stream->Read(&status));
   } while (!status.draining());
-  server_->Shutdown(std::chrono::seconds(20));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(2000));
+  server_->Shutdown(milliseconds(500));
   while (stream->Read(&status)) {
   }
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
