@@ -3,8 +3,15 @@
 set(PHI_CUDA "AUTO" CACHE STRING "CUDA backend: AUTO (where a toolkit with cuBLASLt and NCCL is found), ON or OFF")
 set_property(CACHE PHI_CUDA PROPERTY STRINGS AUTO ON OFF)
 
+# Where toolkits install it, on PATH or not; tests/cuda_static asks it without PHI_CUDA too.
+find_program(PHI_NVCC nvcc PATHS /usr/local/cuda/bin "$ENV{CUDA_PATH}/bin" "$ENV{CUDA_HOME}/bin")
+mark_as_advanced(PHI_NVCC)
+
 set(PHI_HAS_CUDA FALSE)
 if(NOT PHI_CUDA STREQUAL "OFF")
+  if(PHI_NVCC AND NOT DEFINED ENV{CUDACXX})
+    set(ENV{CUDACXX} "${PHI_NVCC}")
+  endif()
   include(CheckLanguage)
   check_language(CUDA)
   find_package(CUDAToolkit 12.8 QUIET)  # the first with sm_100
@@ -26,7 +33,7 @@ if(PHI_HAS_CUDA)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
   set(CMAKE_CUDA_STANDARD 20)
   if(CCACHE_PROGRAM)
-    set(CMAKE_CUDA_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${PHI_COMPILER_LAUNCHER})
   endif()
   add_library(phi_nccl INTERFACE IMPORTED)
   set_target_properties(phi_nccl PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${NCCL_INCLUDE_DIR}"
