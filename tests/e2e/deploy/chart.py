@@ -22,8 +22,8 @@ def set_arguments(values: dict[str, object]) -> list[str]:
     return [part for key, value in values.items() for part in ("--set-json", f"{key}={json.dumps(value)}")]
 
 
-def render_text(files: tuple[str, ...] = (), values: dict[str, object] | None = None, version: str = "helm4") -> str:
-    arguments = ["template", "phi", str(CHART), "--namespace", "inference", "--kube-version", "1.34.0"]
+def render_text(files: tuple[str, ...] = (), values: dict[str, object] | None = None, version: str = "helm4", release: str = "phi") -> str:
+    arguments = ["template", release, str(CHART), "--namespace", "inference", "--kube-version", "1.34.0"]
     for file in files:
         arguments += ["--values", str(CHART / file)]
     rendered = helm(*arguments, *set_arguments(values or {}), version=version)

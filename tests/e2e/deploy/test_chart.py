@@ -4,18 +4,18 @@ Golden renders are made anew by: PHI_UPDATE_GOLDEN=1 pytest tests/e2e/deploy/tes
 """
 
 import copy
-import json
+import hashlib
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 
-import jsonschema
 import pytest
 import yaml
 
 import chart
+import chart_checks
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROFILES = {
@@ -24,7 +24,6 @@ PROFILES = {
     "full": ("ci/full-values.yaml",),
     "gpu-hpa": ("ci/gpu-hpa-values.yaml",),
 }
-CUSTOM = json.loads((HERE / "schemas" / "custom_resources.json").read_text(encoding="utf-8"))
 
 # Every two values of two of these meet in one render.
 TOGGLES = {
@@ -46,127 +45,22 @@ TOGGLES = {
         {"worker.autoscaling.mode": "keda", "worker.autoscaling.keda.prometheusAddress": "http://p:9090"},
     ],
     "router_scaling": [{}, {"router.autoscaling.enabled": True, "router.resources": {"requests": {"cpu": 1}}}],
-    "policies": [{}, {"networkPolicy.enabled": False, "router.podDisruptionBudget.enabled": False}],
+    "policies": [
+        {},
+        {"networkPolicy.enabled": False, "router.podDisruptionBudget.enabled": False},
+        {"networkPolicy.clients": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]},
+    ],
     "monitors": [{}, {"metrics.podMonitor.enabled": True}, {"metrics.prometheusRule.enabled": True, "metrics.grafanaDashboards.enabled": True}],
     "accounts": [{}, {"router.serviceAccount.create": False, "worker.serviceAccount": {"create": True, "name": "mine"}}],
     "entrances": [
         {},
         {"service.type": "LoadBalancer"},
         {"ingress": {"enabled": True, "host": "h", "annotations": {"nginx.ingress.kubernetes.io/proxy-ssl-secret": "inference/own"}}},
-        {"grpcRoute.enabled": True, "grpcRoute.parentRefs": [{"name": "g"}]},
+        {"grpcRoute.enabled": True, "grpcRoute.parentRefs": [{"name": "g"}], "tls.mutual": False},
     ],
     "names": [{}, {"fullnameOverride": "x"}, {"nameOverride": "a-rather-long-name-that-is-cut-at-forty"}],
 }
 MATRIX = chart.all_pairs(TOGGLES)
-
-
-def check_kubernetes(text: str, tmp_path: pathlib.Path, version: str) -> list[str]:
-    """What kubernetes-validate finds wrong; unknown keys are wrong."""
-    file = tmp_path / "rendered.yaml"
-    file.write_text(text, encoding="utf-8")
-    command = [chart.TOOLS / "venv" / "bin" / "kubernetes-validate", "--strict", "--no-warn", "--quiet", "-k", version, file]
-    checked = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, check=False)
-    output = (checked.stdout + checked.stderr).strip()
-    assert checked.returncode == 0 or output
-    return output.splitlines() if checked.returncode != 0 else []
-
-
-def check_custom(objects: list[dict]) -> list[str]:
-    wrong = []
-    for document in objects:
-        group = document["apiVersion"].split("/")[0]
-        if "." not in group or group.endswith("k8s.io") and not group.startswith("gateway."):
-            continue
-        schema = CUSTOM[f"{document['apiVersion']}/{document['kind']}"]
-        for error in jsonschema.Draft7Validator(schema).iter_errors(document["spec"]):
-            wrong.append(f"{document['kind']}: {error.message}")
-    return wrong
-
-
-def selects(selector: dict, labels: dict) -> bool:
-    return all(labels.get(key) == value for key, value in selector.items())
-
-
-def check_pod(name: str, pod: dict) -> list[str]:
-    spec, wrong = pod["spec"], []
-    volumes = {volume["name"] for volume in spec.get("volumes", [])}
-    mounted = set()
-    if spec.get("automountServiceAccountToken") is not False:
-        wrong.append(f"{name}: mounts a service account's token")
-    if not spec["securityContext"].get("runAsNonRoot") or spec["securityContext"]["seccompProfile"] != {"type": "RuntimeDefault"}:
-        wrong.append(f"{name}: not the restricted pod security standard")
-    for container in spec["containers"] + spec.get("initContainers", []):
-        where = f"{name}/{container['name']}"
-        security = container["securityContext"]
-        if security.get("allowPrivilegeEscalation") is not False or security["capabilities"] != {"drop": ["ALL"]}:
-            wrong.append(f"{where}: not the restricted pod security standard")
-        if container["image"].endswith(":latest") or not re.search(r":[^/]+$", container["image"]):
-            wrong.append(f"{where}: image {container['image']} is not pinned")
-        mounted |= {mount["name"] for mount in container.get("volumeMounts", [])}
-    if mounted != volumes:
-        wrong.append(f"{name}: volumes {volumes}, mounted {mounted}")
-    return wrong
-
-
-def check_server(name: str, spec: dict) -> list[str]:
-    """What only the routers' and workers' pods have: probes, ports, grace."""
-    wrong, container = [], spec["containers"][0]
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    flags = dict(argument[2:].split("=", 1) for argument in container["args"])
-    for flag, port in (("listen", "grpc"), ("metrics_listen", "metrics")):
-        if flags[flag] != f"0.0.0.0:{ports[port]}":
-            wrong.append(f"{name}: --{flag}={flags[flag]}, port {port} is {ports[port]}")
-    if "command" in container:
-        wrong.append(f"{name}: goes past the image's entry point")
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        check = container[probe]
-        at = check["grpc"]["port"] if "grpc" in check else ports[check["httpGet"]["port"]]
-        if at not in ports.values() or check["timeoutSeconds"] < 2:
-            wrong.append(f"{name}: {probe} {check}")
-    grace = container["lifecycle"]["preStop"]["sleep"]["seconds"] + int(flags["drain_timeout"].rstrip("s"))
-    if spec["terminationGracePeriodSeconds"] <= grace:
-        wrong.append(f"{name}: is killed before preStop and drain ({grace} s) are over")
-    return wrong
-
-
-def check_policies(objects: list[dict]) -> list[str]:
-    """Our own rules, over everything that was rendered."""
-    wrong = []
-    pods = chart.pod_specs(objects)
-    for name, pod in pods.items():
-        wrong += check_pod(name, pod)
-        if pod["metadata"]["labels"]["app.kubernetes.io/component"] in ("router", "worker"):
-            wrong += check_server(name, pod["spec"])
-    labels = [pod["metadata"]["labels"] for pod in pods.values()]
-    names = {(document["kind"], document["metadata"]["name"]) for document in objects}
-    if len(names) != len(objects):
-        wrong.append("two objects have one name")
-    for document in objects:
-        kind, name, spec = document["kind"], document["metadata"]["name"], document.get("spec", {})
-        if kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"):
-            wrong.append(f"{kind} {name}: nothing here talks to the Kubernetes API")
-        if len(name) > 63:
-            wrong.append(f"{kind} {name}: name too long")
-        if kind == "Deployment" and not selects(spec["selector"]["matchLabels"], spec["template"]["metadata"]["labels"]):
-            wrong.append(f"Deployment {name} does not select its pods")
-        if kind == "Deployment" and "helm.sh/chart" in spec["selector"]["matchLabels"]:
-            wrong.append(f"Deployment {name}: a selector that changes with the version")
-        if kind == "Service":
-            chosen = [pod for pod in pods.values() if selects(spec["selector"], pod["metadata"]["labels"])]
-            offered = {port["name"] for pod in chosen for container in pod["spec"]["containers"] for port in container.get("ports", [])}
-            if len(chosen) != 1 or not {port["targetPort"] for port in spec["ports"]} <= offered:
-                wrong.append(f"Service {name} leads nowhere")
-        if kind in ("PodDisruptionBudget", "PodMonitor") and not any(selects(spec["selector"]["matchLabels"], of) for of in labels):
-            wrong.append(f"{kind} {name} selects nothing")
-        if kind in ("HorizontalPodAutoscaler", "ScaledObject") and ("Deployment", spec["scaleTargetRef"]["name"]) not in names:
-            wrong.append(f"{kind} {name} scales nothing")
-    policies = [document for document in objects if document["kind"] == "NetworkPolicy"]
-    if policies:
-        for name, pod in pods.items():
-            covered = any(selects(policy["spec"]["podSelector"]["matchLabels"], pod["metadata"]["labels"]) for policy in policies)
-            if not covered and pod["metadata"]["labels"]["app.kubernetes.io/component"] != "test":
-                wrong.append(f"{name}: no NetworkPolicy")
-    return wrong
 
 
 @pytest.mark.parametrize("version", chart.HELMS)
@@ -196,46 +90,53 @@ def test_golden(profile):
 @pytest.mark.parametrize("kubernetes", ["1.30.0", "1.37.0"])
 def test_profile_is_valid(profile, kubernetes, tmp_path):
     text = chart.render_text(PROFILES[profile])
-    assert check_kubernetes(text, tmp_path, kubernetes) == []
-    assert check_custom(chart.documents(text)) == []
-    assert check_policies(chart.documents(text)) == []
+    assert chart_checks.check_kubernetes(text, tmp_path, kubernetes) == []
+    assert chart_checks.check_custom(chart.documents(text)) == []
+    assert chart_checks.check_policies(chart.documents(text)) == []
 
 
 @pytest.mark.parametrize("row", range(len(MATRIX)))
 def test_every_two_toggles_together(row, tmp_path):
     values = {key: value for choice in MATRIX[row].values() for key, value in choice.items()}
     text = chart.render_text((), values)
-    assert check_kubernetes(text, tmp_path, "1.37.0") == []
-    assert check_custom(chart.documents(text)) == []
-    assert check_policies(chart.documents(text)) == []
+    assert chart_checks.check_kubernetes(text, tmp_path, "1.37.0") == []
+    assert chart_checks.check_custom(chart.documents(text)) == []
+    assert chart_checks.check_policies(chart.documents(text)) == []
 
 
 def test_the_checkers_refuse_broken_manifests(tmp_path):
     objects = chart.render(PROFILES["full"])
     router = "phi-phi-serve-router"
 
-    def broken(change):
-        copied = copy.deepcopy(objects)
+    def broken(change, whole=objects):
+        copied = copy.deepcopy(whole)
         change(copied)
         return copied
 
-    def container(of):
-        return chart.find(of, "Deployment", router)["spec"]["template"]["spec"]["containers"][0]
+    def container(of, name=router):
+        return chart.find(of, "Deployment", name)["spec"]["template"]["spec"]["containers"][0]
 
     def kubernetes(of):
-        return check_kubernetes(yaml.safe_dump_all(of), tmp_path, "1.37.0")
+        return chart_checks.check_kubernetes(yaml.safe_dump_all(of), tmp_path, "1.37.0")
 
     assert kubernetes(broken(lambda of: chart.find(of, "Deployment", router)["spec"].update(replicas="two")))
     assert kubernetes(broken(lambda of: container(of).update(livenessProb={})))
-    assert check_custom(broken(lambda of: chart.find(of, "PodMonitor", router)["spec"]["podMetricsEndpoints"][0].update(intervall="5s")))
-    assert check_policies(broken(lambda of: container(of).update(image="router:latest")))
-    assert check_policies(broken(lambda of: container(of).update(command=["/usr/bin/phi-router"])))
-    assert check_policies(broken(lambda of: container(of)["ports"][0].update(containerPort=1)))
-    assert check_policies(broken(lambda of: chart.find(of, "Deployment", router)["spec"]["template"]["spec"].update(terminationGracePeriodSeconds=30)))
-    assert check_policies(broken(lambda of: chart.find(of, "Deployment", router)["spec"]["template"]["spec"].update(volumes=[])))
-    assert check_policies(broken(lambda of: chart.find(of, "Service", "phi-phi-serve")["spec"]["selector"].update(x="y")))
-    assert check_policies(broken(lambda of: of.append({"kind": "ClusterRole", "metadata": {"name": "r"}})))
-    assert check_policies(broken(lambda of: of.remove(chart.find(of, "NetworkPolicy", router))))
+    assert chart_checks.check_custom(broken(lambda of: chart.find(of, "PodMonitor", router)["spec"]["podMetricsEndpoints"][0].update(intervall="5s")))
+    assert chart_checks.check_policies(broken(lambda of: container(of).update(image="router:latest")))
+    assert chart_checks.check_policies(broken(lambda of: container(of).update(command=["/usr/bin/phi-router"])))
+    assert chart_checks.check_policies(broken(lambda of: container(of)["ports"][0].update(containerPort=1)))
+    assert chart_checks.check_policies(broken(lambda of: chart.find(of, "Deployment", router)["spec"]["template"]["spec"].update(terminationGracePeriodSeconds=30)))
+    assert chart_checks.check_policies(broken(lambda of: chart.find(of, "Deployment", router)["spec"]["template"]["spec"].update(volumes=[])))
+    assert chart_checks.check_policies(broken(lambda of: chart.find(of, "Service", "phi-phi-serve")["spec"]["selector"].update(x="y")))
+    assert chart_checks.check_policies(broken(lambda of: container(of)["securityContext"].update(readOnlyRootFilesystem=False)))
+    assert chart_checks.check_policies(broken(lambda of: chart.find(of, "NetworkPolicy", router)["spec"]["ingress"][0]["from"].pop()))
+    for kind in ({"hostPath": {"path": "/"}}, {"nfs": {"server": "s", "path": "/"}}):
+        assert chart_checks.check_policies(broken(lambda of, kind=kind: chart.find(of, "Pod")["spec"]["volumes"].__setitem__(0, {"name": "tls", **kind})))
+    gpu, worker = chart.render(PROFILES["gpu"]), "phi-phi-serve-worker"
+    assert chart_checks.check_policies(broken(lambda of: container(of, worker).update(image="phi-serve/worker-cpu:1"), gpu))
+    assert chart_checks.check_policies(broken(lambda of: container(of, worker)["securityContext"].update(readOnlyRootFilesystem=True), gpu))
+    assert chart_checks.check_policies(broken(lambda of: of.append({"kind": "ClusterRole", "metadata": {"name": "r"}})))
+    assert chart_checks.check_policies(broken(lambda of: of.remove(chart.find(of, "NetworkPolicy", router))))
 
 
 def flags_of(program: str) -> set[str]:
@@ -281,7 +182,8 @@ def test_callers_from_outside_get_through_the_network_policy():
     clients = [{"ipBlock": {"cidr": "192.0.2.0/24"}}]
     for entrance in entrances:
         assert policy(entrance)["ingress"][0] == {"ports": [grpc_port]}
-        assert policy({**entrance, "networkPolicy.clients": clients})["ingress"][0] == {"from": clients, "ports": [grpc_port]}
+        *peers, helm_test = policy({**entrance, "networkPolicy.clients": clients})["ingress"][0]["from"]
+        assert peers == clients and helm_test["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
         assert policy(entrance, "worker")["ingress"][0]["from"] == [{"podSelector": {"matchLabels": policy({})["podSelector"]["matchLabels"]}}]
 
 
@@ -312,6 +214,108 @@ def test_the_init_container_takes_its_secrets():
     assert copies["imagePullPolicy"] == "Always" and copies["env"] == [{"name": "A", "value": "b"}]
 
 
+def run_init_containers(spec: dict, volumes: dict[str, pathlib.Path], image: dict[str, pathlib.Path]) -> list[tuple[int, str]]:
+    """Their very commands in their order, up to one that fails, with the pod's volumes and folders of the image where this machine has them."""
+    done = []
+    for container in spec["initContainers"]:
+        places = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]} | image
+        here = [re.sub("|".join(places), lambda found: str(places[found.group()]), part) for part in [*container["command"], *container.get("args", [])]]
+        folder = places.get(container.get("workingDir"), pathlib.Path("/"))
+        ran = subprocess.run(here, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        done.append((ran.returncode, ran.stdout + ran.stderr))
+        if ran.returncode != 0:
+            break
+    return done
+
+
+def test_the_init_containers_copy_and_check_the_weights(tmp_path):
+    """A file that is not the one of weights.sha256, or is missing, keeps the pod from starting, and the log names it."""
+    content = {"phi-1/config.json": b"{}\n", "phi-1/model.safetensors": bytes(range(256)) * 64}
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in content.items())
+    objects = chart.render(PROFILES["full"], {"weights.sha256": sums})
+
+    def start(component: str, name: str, files: dict[str, bytes]) -> list[tuple[int, str]]:
+        folders = {of: tmp_path / component / name / of for of in ("models", "checksums", "image")}
+        for folder in folders.values():
+            folder.mkdir(parents=True)
+        for path, data in files.items():
+            (folders["image"] / path).parent.mkdir(exist_ok=True)
+            (folders["image"] / path).write_bytes(data)
+        spec = chart.find(objects, "Deployment", f"phi-phi-serve-{component}")["spec"]["template"]["spec"]
+        [checksums] = [volume["configMap"]["name"] for volume in spec["volumes"] if volume["name"] == "checksums"]
+        for key, text in chart.find(objects, "ConfigMap", checksums)["data"].items():
+            (folders["checksums"] / key).write_text(text, encoding="utf-8")
+        return run_init_containers(spec, folders, {"/weights": folders["image"]})
+
+    for component in ("router", "worker"):
+        assert start(component, "good", content) == [(0, ""), (0, "")]
+        for path, data in content.items():
+            tampered = bytes([data[0] ^ 1]) + data[1:]
+            for name, files in {"tampered": {**content, path: tampered}, "missing": {of: content[of] for of in content if of != path}}.items():
+                [copied, (code, said)] = start(component, f"{name}-{pathlib.Path(path).stem}", files)
+                assert copied[0] == 0 and code != 0 and path in said, said
+
+
+def test_every_container_says_what_a_quota_counts():
+    given = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
+    pods = chart.pod_specs(chart.render(PROFILES["full"], {"router.resources": given, "worker.resources": given}))
+    containers = [container for pod in pods.values() for container in pod["spec"]["containers"] + pod["spec"].get("initContainers", [])]
+    assert len(containers) == 7 and all(container["resources"] == given for container in containers)
+
+
+def test_helm_test_runs_where_the_routers_do_and_sees_no_more_than_it_uses():
+    tls = {"tls.enabled": True, "tls.routerSecret": "r", "tls.workerSecret": "w", "tokens.existingSecret": "t"}
+    placed = {"router.nodeSelector": {"pool": "cpu"}, "router.tolerations": [{"key": "pool", "operator": "Exists"}]}
+
+    def smoke(values: dict) -> dict:
+        return chart.find(chart.render((), {**placed, **values}), "Pod")["spec"]
+
+    assert smoke({})["nodeSelector"] == placed["router.nodeSelector"] and smoke({})["tolerations"] == placed["router.tolerations"]
+    assert smoke(tls)["volumes"] == [{"name": "tls", "secret": {"secretName": "r", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}]
+    assert smoke({**tls, "tls.mutual": True})["volumes"] == [{"name": "tls", "secret": {"secretName": "r"}}]
+    asks = ["call generate" in smoke(values)["containers"][0]["args"][0] for values in ({}, tls, {**tls, "tokens.testSecret": "one"})]
+    assert asks == [True, False, True]
+
+
+def test_scaling_down_is_slow_and_a_lost_metric_changes_nothing():
+    """KEDA takes its `fallback` where it has one, fewer replicas than there are included; `cooldownPeriod` is about none at all."""
+    default = yaml.safe_load((chart.CHART / "values.yaml").read_text(encoding="utf-8"))
+    behavior = {component: default[component]["autoscaling"]["behavior"] for component in ("router", "worker")}
+    assert all(of["scaleDown"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 60}] for of in behavior.values())
+    scaled = {"router.autoscaling.enabled": True, "router.resources.requests": {"cpu": 1}, "worker.autoscaling.mode": "hpa"}
+    for component in ("router", "worker"):
+        assert chart.find(chart.render((), scaled), "HorizontalPodAutoscaler", f"phi-phi-serve-{component}")["spec"]["behavior"] == behavior[component]
+    keda = chart.find(chart.render(PROFILES["full"]), "ScaledObject")["spec"]
+    assert keda["advanced"] == {"horizontalPodAutoscalerConfig": {"behavior": behavior["worker"]}}
+    assert not {"fallback", "cooldownPeriod"} & set(keda) and keda["triggers"][0]["metadata"]["ignoreNullValues"] == "false"
+
+
+def test_a_certificate_names_every_host_that_is_called():
+    values = {
+        "tls": {"enabled": True, "certManager": {"enabled": True, "issuerName": "i", "dnsNames": ["phi.example.org", "a.example.net"]}},
+        "ingress": {"enabled": True, "host": "*.example.com"},
+        "grpcRoute": {"enabled": True, "parentRefs": [{"name": "g"}], "hostnames": ["a.example.net", "b.example.net"]},
+    }
+
+    def names(component: str, changed: dict) -> list[str]:
+        return chart.find(chart.render((), {**values, **changed}), "Certificate", f"phi-phi-serve-{component}")["spec"]["dnsNames"]
+
+    own = [name for service in ("phi-phi-serve", "phi-phi-serve-headless") for name in (service, f"{service}.inference.svc")]
+    assert names("router", {}) == [*own, "phi.example.org", "a.example.net", "*.example.com", "b.example.net"]
+    assert names("router", {"ingress.enabled": False, "grpcRoute.enabled": False}) == [*own, "phi.example.org", "a.example.net"]
+    assert names("worker", {}) == ["phi-phi-serve-worker", "phi-phi-serve-worker.inference.svc"]
+
+
+def test_a_root_is_read_only_as_the_device_or_the_value_says():
+    def read_only(values: dict) -> bool:
+        spec = chart.find(chart.render((), values), "Deployment", "phi-phi-serve-worker")["spec"]["template"]["spec"]
+        return spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+
+    key = "worker.containerSecurityContext.readOnlyRootFilesystem"
+    assert [read_only({"worker.device": device}) for device in ("cpu", "cuda")] == [True, False]
+    assert [read_only({"worker.device": device, key: said}) for device, said in (("cpu", False), ("cuda", True))] == [False, True]
+
+
 def notes(values: dict) -> str:
     shown = chart.helm("install", "phi", str(chart.CHART), "--dry-run=client", *chart.set_arguments(values))
     assert shown.returncode == 0, shown.stderr
@@ -326,6 +330,39 @@ def test_notes_say_how_images_get_there_and_what_may_be_missing():
     copied = {"model.source": "initContainer", "weights.initContainer.image": "weights:1"}
     egress = {"networkPolicy.extraEgress": [{"ports": [{"port": 443}]}]}
     assert ["extraEgress" in notes(values) for values in ({}, copied, {**copied, **egress})] == [False, True, False]
+
+
+def test_notes_say_how_to_call():
+    """As the service is called: its port, and what TLS and tokens ask for; phictl's own address needs no flag."""
+    assert 'address = "127.0.0.1:50051"' in (chart.ROOT / "tools" / "phictl" / "client.h").read_text(encoding="utf-8")
+    flags = (chart.ROOT / "tools" / "phictl" / "client.cc").read_text(encoding="utf-8")
+    said = notes({"service.port": 443})
+    assert "port-forward service/phi-phi-serve 50051:443\n" in said and "phictl generate 'def" in said
+    tls = {"tls.enabled": True, "tls.routerSecret": "mine", "tls.workerSecret": "w"}
+    called = {}
+    for name, values in {"tls": tls, "mutual": {**tls, "tls.mutual": True}, "tokens": {**tls, "tokens.existingSecret": "t"}}.items():
+        said = notes(values)
+        assert "get secret mine " in said and "127.0.0.1 phi-phi-serve" in said
+        called[name] = re.findall(r" (--[a-z-]+)", re.search("phictl generate.*", said).group())
+    assert called == {
+        "tls": ["--address", "--tls-ca"],
+        "mutual": ["--address", "--tls-ca", "--tls-cert", "--tls-key"],
+        "tokens": ["--address", "--tls-ca", "--token-file"],
+    }
+    assert all(f'"{flag}"' in flags for used in called.values() for flag in used)
+
+
+def test_notes_say_what_the_values_leave_to_the_reader():
+    tls = {"tls.enabled": True, "tls.routerSecret": "r", "tls.workerSecret": "w"}
+    route = {"grpcRoute.enabled": True, "grpcRoute.parentRefs": [{"name": "g"}]}
+    assert ["BackendTLSPolicy" in notes(values) for values in (route, tls, {**tls, **route})] == [False, False, True]
+    tokens = {**tls, "tokens.existingSecret": "t"}
+    assert ["tokens.testSecret" in notes(values) for values in (tls, tokens, {**tokens, "tokens.testSecret": "one"})] == [False, True, False]
+    assert ": 2 replica(s) of" in notes({}) and "behind 2 router(s)" in notes({})
+    scaled = notes({"worker.autoscaling.mode": "hpa", "router.autoscaling.enabled": True, "router.resources.requests": {"cpu": 1}})
+    assert ": 2 to 8 replica(s) of" in scaled and "behind 2 to 10 router(s)" in scaled
+    few = {"worker.autoscaling": {"mode": "hpa", "minReplicas": 1}, "router.replicaCount": 1}
+    assert re.findall(r"WARNING: one .*\((.*)\)", notes(few)) == ["router.replicaCount", "worker.autoscaling.minReplicas"]
 
 
 def test_it_can_be_a_part_of_another_chart(tmp_path):

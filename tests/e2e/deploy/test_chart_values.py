@@ -1,11 +1,14 @@
 """The chart's values: each does something, wrong ones are refused, the schema knows them all, and the README lists them."""
 
+import copy
 import json
 
+import jsonschema
 import pytest
 import yaml
 
 import chart
+import chart_checks
 import sources
 
 EVERYTHING = ("ci/full-values.yaml",)
@@ -58,6 +61,25 @@ REFUSED = [
     ({"weights.initContainer.pullPolicy": "Sometimes"}, "pullPolicy"),
     ({**MUTUAL_TLS, "ingress.enabled": True, "ingress.host": "h"}, "ingress.annotations"),
     ({"worker.minReadySeconds": 1200}, "worker.minReadySeconds"),
+    ({"worker.startupProbe.failureThreshold": 121}, "worker.progressDeadlineSeconds"),
+    ({"worker.startupProbe": {"failureThreshold": 120, "initialDelaySeconds": 1}}, "worker.progressDeadlineSeconds"),
+    ({"router.startupProbe.successThreshold": 2}, "successThreshold"),
+    ({"worker.livenessProbe.successThreshold": 2}, "successThreshold"),
+    ({"fullnameOverride": "Foo_Bar"}, "fullnameOverride"),
+    ({"nameOverride": "foo."}, "nameOverride"),
+    ({"router.image.tag": "a b"}, "tag"),
+    ({"router.image.repository": "x:latest"}, "repository"),
+    ({"worker.image.repository": "registry.example:5000/x:1"}, "repository"),
+    ({"worker.image.repository": "registry.example/phi-serve/worker-cpu", "worker.device": "cuda"}, "worker.image.repository"),
+    ({"router.resources.request": {"cpu": 1}}, "request"),
+    ({"worker.resources.requests": {"cpu": {"at": "least"}}}, "cpu"),
+    ({"ingress.host": "bad_host"}, "host"),
+    ({"grpcRoute.hostnames": ["bad_host"]}, "hostnames"),
+    ({"tls.certManager.dnsNames": ["bad host"]}, "dnsNames"),
+    ({**MUTUAL_TLS, "grpcRoute.enabled": True, "grpcRoute.parentRefs": [{"name": "g"}]}, "grpcRoute.enabled"),
+    ({"worker.autoscaling.keda.cooldownPeriod": 300}, "cooldownPeriod"),
+    ({"worker.autoscaling.keda.prometheusAddress": "prometheus:9090"}, "prometheusAddress"),
+    ({"worker.autoscaling.behavior.scaledown": {}}, "scaledown"),
 ]
 # Something else that the schema takes, where a value is not a flag, a number or a free text. Lists and maps get one entry more.
 CHANGED = {
@@ -77,7 +99,10 @@ CHANGED = {
     "worker.shmSizeLimit": "2Gi",
     "worker.autoscaling.mode": "hpa",
     "service.type": "LoadBalancer",
+    **{f"{component}.resources": {"limits": {"memory": "9Gi"}} for component in ("router", "worker")},
+    "worker.autoscaling.keda.prometheusAddress": "http://another:9090",
     "tls.certManager.issuerKind": "ClusterIssuer",
+    "tls.certManager.dnsNames": "another",
     "metrics.podMonitor.interval": "20s",
     "metrics.podMonitor.scrapeTimeout": "5s",
     **{f"{component}.image.pullPolicy": "Always" for component in ("router", "worker")},
@@ -99,6 +124,17 @@ WHERE = {
     "worker.gpuResourceName": {"worker.device": "cuda"},
     "worker.shmSizeLimit": {"worker.device": "cuda"},
     "service.type": {"networkPolicy.enabled": False},
+    "grpcRoute.enabled": {"tls.mutual": False, "grpcRoute.parentRefs": [{"name": "g"}]},
+    **{f"grpcRoute.{key}": {"tls.mutual": False, "grpcRoute.enabled": True, "grpcRoute.parentRefs": [{"name": "g"}]} for key in ("parentRefs", "hostnames")},
+}
+# Texts that YAML takes for something else where they are not quoted, and one of their kind that it does not.
+AWKWARD = {
+    "123": "qqq",
+    "true": "qqq",
+    "*.example.com": "qqq.example.com",
+    "/a: b # c": "/qqq",
+    "http://a/ #b": "http://qqq",
+    "a: b # c": "qqq",
 }
 
 
@@ -153,6 +189,54 @@ def test_wrong_values_are_refused_by_name(version):
         rendered = chart.helm("template", "phi", str(chart.CHART), *chart.set_arguments(values), version=version)
         assert rendered.returncode != 0, f"{values} was accepted"
         assert named in rendered.stderr, f"{values}: {rendered.stderr}"
+
+
+def with_value(values: dict, path: str, value) -> dict:
+    changed = copy.deepcopy(values)
+    *folders, last = path.split(".")
+    here = changed
+    for key in folders:
+        here = here[key]
+    here[last] = value
+    return changed
+
+
+def replaced(node, old: str, new: str):
+    """A part of a document with another text in its texts and keys."""
+    if isinstance(node, dict):
+        return {replaced(key, old, new): replaced(value, old, new) for key, value in node.items()}
+    if isinstance(node, list):
+        return [replaced(value, old, new) for value in node]
+    return node.replace(old, new) if isinstance(node, str) else node
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_a_text_stays_a_text(text, tmp_path):
+    """Wherever the schema takes the text, all at once, it is rendered as any other one is."""
+    values = yaml.safe_load((chart.CHART / "values.yaml").read_text(encoding="utf-8"))
+    schema = jsonschema.Draft7Validator(json.loads((chart.CHART / "values.schema.json").read_text(encoding="utf-8")))
+    texts = [path for path, default in leaves(values) if isinstance(default, str)]
+    used = (text, AWKWARD[text])
+    given = [path for path in texts if path != "fullnameOverride" and all(schema.is_valid(with_value(values, path, one)) for one in used)]
+    assert given
+    needed = {"weights.existingClaim": "c", "weights.hostPath": "/w", "tls.routerSecret": "r", "tls.workerSecret": "w", "fullnameOverride": "true"}
+    for where in (
+        {},
+        {"model.source": "existingClaim", "worker.device": "cuda", "tls.certManager.enabled": False},
+        {"model.source": "hostPath", "tls.mutual": False, "grpcRoute": {"enabled": True, "parentRefs": [{"name": "g"}]}},
+    ):
+        awkward, harmless = (chart.render_text(EVERYTHING, {**needed, **dict.fromkeys(given, one), **where}, release="123") for one in used)
+        assert chart_checks.check_kubernetes(awkward, tmp_path, "1.37.0") == []
+        assert chart_checks.check_custom(chart.documents(awkward)) == []
+        assert chart.documents(awkward) == replaced(chart.documents(harmless), AWKWARD[text], text)
+        assert all(isinstance(document["metadata"]["name"], str) for document in chart.documents(awkward))
+
+
+def test_a_release_that_no_service_can_be_called_after_is_refused():
+    for release in ("123", "my.release"):
+        rendered = chart.helm("template", release, str(chart.CHART))
+        assert rendered.returncode != 0 and "fullnameOverride" in rendered.stderr
+        assert chart.render_text((), {"fullnameOverride": "phi"}, release=release)
 
 
 def test_the_schema_knows_every_key():

@@ -18,10 +18,12 @@ import phi_programs
 
 NAME = "phi-phi-serve"
 SMALL = {"worker.threads": 1, "worker.kvCacheBytes": 8 << 20}
-# So few at once that calls wait in the replicas' queues: those of a draining one have to go elsewhere.
-# A new worker is ready for longer than routers wait between look-ups; no cache of names lies between here.
-PACE = {"router.preStopSeconds": 3, "router.minReadySeconds": 2, "worker.preStopSeconds": 3, "worker.minReadySeconds": 6}
+# A new worker is ready for longer than routers wait between look-ups (5 s); no cache of names lies between here. An old one is told to end long
+# before the next look-up, mostly, so that calls still come to it and wait in its queue.
+PACE = {"router.preStopSeconds": 3, "router.minReadySeconds": 2, "worker.preStopSeconds": 1, "worker.minReadySeconds": 6}
+# So few at once that calls wait in the replicas' queues, of three replicas too: those of a draining one have to go elsewhere.
 ROLLED = {**SMALL, **PACE, "worker.maxSequences": 2}
+CALLERS, TOKENS = 16, 200
 SECURE = {
     **SMALL,
     "router.replicaCount": 1,
@@ -49,7 +51,7 @@ class Load:
     """Calls without pause from a few threads through the routers' Service, each on one channel for all its calls, and retried as
     docs/operations.md asks of callers: UNAVAILABLE and CANCELLED, before the first token."""
 
-    def __init__(self, cluster, threads=8):
+    def __init__(self, cluster, threads=CALLERS):
         self.service = kubelet.ServiceAddress(cluster, "router", 50051)
         self.done, self.retried, self.failed, self.stopped = 0, 0, [], threading.Event()
         self.threads = [threading.Thread(target=self._run) for _ in range(threads)]
@@ -60,7 +62,7 @@ class Load:
         with contextlib.closing(phi_client.Client(self.service.address)) as client:
             while not self.stopped.is_set():
                 try:
-                    assert len(self._answer(client)) == 40
+                    assert len(self._answer(client)) == TOKENS
                     self.done += 1
                 except Exception as error:  # noqa: BLE001: counted, whatever it is
                     self.failed.append(repr(error))
@@ -69,7 +71,7 @@ class Load:
         """The token ids."""
         ids = []
         try:
-            for message in client.stream("def f(x):", max_new_tokens=40, ignore_eos=True):
+            for message in client.stream("def f(x):", max_new_tokens=TOKENS, ignore_eos=True):
                 ids += message.token_ids
             return ids
         except grpc.RpcError as error:
@@ -99,13 +101,26 @@ def start_all(cluster, objects):
 
 
 def roll(cluster, objects, component):
-    """RollingUpdate with maxSurge 1 and maxUnavailable 0, as the chart has it; a pod counts as available after minReadySeconds."""
+    """RollingUpdate, one pod at a time: the new one first, or the old one, whose GPUs it waits for. A pod counts as available after minReadySeconds."""
     spec = deployment(objects, component)
-    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-    for old in cluster.pods(component):
+    strategy = spec["strategy"]["rollingUpdate"]
+    assert strategy in ({"maxSurge": 1, "maxUnavailable": 0}, {"maxSurge": 0, "maxUnavailable": 1})
+
+    def start():
         kubelet.Pod(cluster, spec["template"]).wait_ready()
         time.sleep(spec["minReadySeconds"])
+
+    for old in cluster.pods(component):
+        if strategy["maxSurge"] == 1:
+            start()
         assert old.delete() == 0, old.log.read_text(errors="replace")[-3000:]
+        if strategy["maxSurge"] == 0:
+            start()
+
+
+def moved(cluster):
+    """Calls that another replica answered because the first one was told to end."""
+    return sum(router.metric('phi_router_failovers_total{reason="draining"}') for router in cluster.pods("router"))
 
 
 def helm_test(cluster, objects):
@@ -119,7 +134,10 @@ def helm_test(cluster, objects):
 
 
 def test_rolling_everything_under_load_fails_no_call(cluster, figure):
+    """Workers as on CPUs and as on GPUs, then routers; what waits in an old worker's queue is answered by another one."""
     objects = chart.render((), ROLLED)
+    as_on_gpus = deployment(chart.render(("values-gpu.yaml",)), "worker")["strategy"]["rollingUpdate"]
+    assert as_on_gpus != deployment(objects, "worker")["strategy"]["rollingUpdate"]
     start_all(cluster, objects)
     code, output = helm_test(cluster, objects)
     assert code == 0, output
@@ -128,15 +146,19 @@ def test_rolling_everything_under_load_fails_no_call(cluster, figure):
         phi_programs.wait_until(lambda: load.done > 3, "calls are answered")
         start = time.monotonic()
         roll(cluster, objects, "worker")
+        roll(cluster, chart.render((), {**ROLLED, "worker.strategy": as_on_gpus}), "worker")
+        failovers = moved(cluster)
         roll(cluster, objects, "router")
         seconds = time.monotonic() - start
         before = load.done
         phi_programs.wait_until(lambda: load.done > before + 3 or load.failed, "calls are answered after the rollout")
     finally:
         load.stop()
-    counted = f"{load.done} calls answered, {load.retried} retried before the first token, {len(load.failed)} failed"
-    figure(f"rolled 2 workers and 2 routers in {seconds:.0f} s under load: {counted}; {load.service.connections} connections of {len(load.threads)} channels")
+    counted = f"{load.done} calls answered, {failovers:.0f} by another worker, {load.retried} retried before the first token, {len(load.failed)} failed"
+    connections = f"{load.service.connections} connections of {len(load.threads)} channels"
+    figure(f"rolled 2 workers twice and 2 routers in {seconds:.0f} s under load: {counted}; {connections}")
     assert load.failed == []
+    assert failovers > 0, "no call waited for a worker that ended"
     assert load.service.connections > len(load.threads), "no channel went from a router that ended to another"
     assert [pod.liveness_failures for pod in cluster.pods()] == [0, 0, 0, 0]
 
@@ -147,7 +169,7 @@ def pair(authority, *names):
 
 
 def test_mutual_tls_and_tokens(cluster):
-    """The chart's Secrets lead where the programs look; the test pod passes with its token, and not with another one."""
+    """The chart's Secrets lead where the programs look; the test pod passes with its token or where it needs none, and not with another one."""
     authority = certificates.Authority("cluster")
     token = b"a-token-that-cannot-be-guessed"
     cluster.secrets = {
@@ -159,6 +181,8 @@ def test_mutual_tls_and_tokens(cluster):
     objects = chart.render((), SECURE)
     start_all(cluster, objects)
     code, output = helm_test(cluster, objects)
+    assert code == 0, output
+    code, output = helm_test(cluster, chart.render((), {**SECURE, "tokens": {"existingSecret": "tokens"}}))
     assert code == 0, output
     cluster.secrets["test-token"] = {"token": b"another"}
     code, output = helm_test(cluster, objects)

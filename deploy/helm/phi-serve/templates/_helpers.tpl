@@ -14,8 +14,8 @@
 
 {{/* Takes (dict "root" $ "component" "router"); component may be absent. */}}
 {{- define "phi.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "phi.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "phi.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- with .component }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
@@ -32,12 +32,13 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
-{{/* Takes (dict "root" $ "image" .Values.router.image). */}}
 {{- define "phi.image" -}}
-{{- if .image.digest -}}
-{{ .image.repository }}@{{ .image.digest }}
+{{- $image := (index .root.Values .component).image -}}
+{{- $repository := $image.repository | default (print "phi-serve/worker-" .root.Values.worker.device) -}}
+{{- if $image.digest -}}
+{{ $repository }}@{{ $image.digest }}
 {{- else -}}
-{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{ $repository }}:{{ $image.tag | default .root.Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
 
@@ -71,6 +72,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* What values.schema.json cannot say, because it looks at two keys. */}}
 {{- define "phi.validate" -}}
 {{- $v := .Values -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "phi.fullname" .)) -}}
+{{- fail (printf "fullnameOverride is needed: from the release's name objects would be called %s, which no Service can be" (include "phi.fullname" .)) -}}
+{{- end -}}
+{{- if and (eq $v.worker.device "cuda") (hasSuffix "/worker-cpu" $v.worker.image.repository) -}}
+{{- fail "worker.image.repository: worker-cpu has no program for worker.device=cuda" -}}
+{{- end -}}
 {{- if and (eq $v.model.source "existingClaim") (not $v.weights.existingClaim) -}}
 {{- fail "weights.existingClaim is needed with model.source=existingClaim" -}}
 {{- end -}}
@@ -107,6 +114,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- fail (printf "ingress.annotations: with tls.mutual a router wants a certificate: %s/proxy-ssl-secret names the ingress's own, %s/ssl-passthrough leaves TLS to the caller" $nginx $nginx) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $v.tls.mutual $v.grpcRoute.enabled -}}
+{{- fail "grpcRoute.enabled: with tls.mutual a router wants a certificate, which no GRPCRoute says; for a gateway that shows one, put the route into extraObjects" -}}
+{{- end -}}
 {{- range $component := list "router" "worker" -}}
 {{- $of := index $v $component -}}
 {{- if and (has (toString $of.strategy.maxSurge) (list "0" "0%")) (has (toString $of.strategy.maxUnavailable) (list "0" "0%")) -}}
@@ -127,6 +137,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $resources := $v.router.resources -}}
 {{- if and $v.router.autoscaling.enabled (not (or (dig "requests" "cpu" "" $resources) (dig "limits" "cpu" "" $resources))) -}}
 {{- fail "router.resources.requests.cpu is needed with router.autoscaling.enabled: load is measured against it" -}}
+{{- end -}}
+{{- $start := add ($v.worker.startupProbe.initialDelaySeconds | default 0) (mul $v.worker.startupProbe.periodSeconds $v.worker.startupProbe.failureThreshold) -}}
+{{- if lt (int $v.worker.progressDeadlineSeconds) (int $start) -}}
+{{- fail (printf "worker.progressDeadlineSeconds must be at least the %d seconds that worker.startupProbe allows" $start) -}}
 {{- end -}}
 {{- if le (int $v.worker.progressDeadlineSeconds) (int $v.worker.minReadySeconds) -}}
 {{- fail "worker.progressDeadlineSeconds must be more than worker.minReadySeconds" -}}

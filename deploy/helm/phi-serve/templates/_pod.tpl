@@ -26,7 +26,7 @@ annotations:
 
 {{- define "phi.podSpec" -}}
 {{- $v := index .root.Values .component -}}
-serviceAccountName: {{ include "phi.serviceAccountName" . }}
+serviceAccountName: {{ include "phi.serviceAccountName" . | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 # preStop, then the drain, then five seconds to end.
@@ -38,7 +38,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $v.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $v.nodeSelector }}
 nodeSelector:
@@ -85,7 +85,7 @@ topologySpreadConstraints:
 initContainers:
 {{- if eq .root.Values.model.source "initContainer" }}
   - name: copy-model
-    image: {{ $w.initContainer.image }}
+    image: {{ $w.initContainer.image | quote }}
     imagePullPolicy: {{ $w.initContainer.pullPolicy }}
     {{- with $w.initContainer.command }}
     command:
@@ -104,25 +104,42 @@ initContainers:
       {{- toYaml . | nindent 6 }}
     {{- end }}
     securityContext:
-      {{- toYaml $v.containerSecurityContext | nindent 6 }}
+      {{- include "phi.containerSecurityContext" $ | nindent 6 }}
+    {{- with $v.resources }}
+    resources:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
     volumeMounts:
       - {name: models, mountPath: /models}
     terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 {{- if $w.sha256 }}
   - name: check-model
-    image: {{ include "phi.image" (dict "root" .root "image" $v.image) }}
+    image: {{ include "phi.image" . | quote }}
     imagePullPolicy: {{ $v.image.pullPolicy }}
     workingDir: /models
     command: [sha256sum, --check, --strict, --quiet, /checksums/SHA256SUMS]
     securityContext:
-      {{- toYaml $v.containerSecurityContext | nindent 6 }}
+      {{- include "phi.containerSecurityContext" $ | nindent 6 }}
+    {{- with $v.resources }}
+    resources:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
     volumeMounts:
       - {name: models, mountPath: /models, readOnly: true}
       - {name: checksums, mountPath: /checksums, readOnly: true}
     terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* The NVIDIA runtime's hook writes into a container's root when it mounts the driver. */}}
+{{- define "phi.containerSecurityContext" -}}
+{{- $given := deepCopy (index .root.Values .component).containerSecurityContext -}}
+{{- if not (hasKey $given "readOnlyRootFilesystem") -}}
+{{- $_ := set $given "readOnlyRootFilesystem" (or (eq .component "router") (eq .root.Values.worker.device "cpu")) -}}
+{{- end -}}
+{{- toYaml $given -}}
 {{- end -}}
 
 {{- define "phi.tlsArgs" -}}
@@ -151,13 +168,13 @@ initContainers:
 {{- $w := .root.Values.weights -}}
 {{- if eq .root.Values.model.source "existingClaim" }}
 - name: models
-  persistentVolumeClaim: {claimName: {{ $w.existingClaim }}, readOnly: true}
+  persistentVolumeClaim: {claimName: {{ $w.existingClaim | quote }}, readOnly: true}
 {{- else if eq .root.Values.model.source "hostPath" }}
 - name: models
-  hostPath: {path: {{ $w.hostPath }}, type: Directory}
+  hostPath: {path: {{ $w.hostPath | quote }}, type: Directory}
 {{- else if eq .root.Values.model.source "initContainer" }}
 - name: models
-  emptyDir: {sizeLimit: {{ $w.initContainer.sizeLimit }}}
+  emptyDir: {sizeLimit: {{ $w.initContainer.sizeLimit | quote }}}
 {{- end }}
 {{- if and $w.sha256 (ne .root.Values.model.source "embedded") }}
 - name: checksums
@@ -165,7 +182,7 @@ initContainers:
 {{- end }}
 {{- if .root.Values.tls.enabled }}
 - name: tls
-  secret: {secretName: {{ include "phi.tlsSecret" . }}}
+  secret: {secretName: {{ include "phi.tlsSecret" . | quote }}}
 {{- end }}
 {{- with (index .root.Values .component).extraVolumes }}
 {{ toYaml . }}
