@@ -43,6 +43,9 @@ ROUTERS = 'job=~"phi-(serve/.*-)?router"'
 WORKERS = 'job=~"phi-(serve/.*-)?worker"'
 PROCESSES = 'job=~"phi-(serve/.*-)?(router|worker)"'
 
+# Recorded for each router: how many replicas it may send calls to.
+READY_REPLICAS = "instance:phi_ready_replicas:sum"
+
 
 @dataclasses.dataclass(frozen=True)
 class Times:
@@ -94,6 +97,15 @@ def with_label(series: str, label: str, source: str, pattern: str) -> str:
     return f'label_replace({series}, "{label}", "$1", "{source}", "{pattern}")'
 
 
+def of_gpus_in_use(series: str, metric: str, pods: str) -> str:
+    """Those of the DCGM exporter's `series`, made of `metric`, whose GPU is one that the `pods` use; all where it names none."""
+    # Where Prometheus keeps `pod` for the exporter's own, the GPU's is `exported_pod`.
+    for label in ("namespace", "pod"):
+        series = with_label(series, label, f"exported_{label}", "(.+)")
+    no_pods = f'group by (namespace, pod) ({metric}{{pod="",exported_pod=""}})'
+    return f"{series} and on (namespace, pod) (up{{{pods}}} or {no_pods})"
+
+
 def with_release(series: str) -> str:
     return with_label(series, "release", "job", "(.*)-(router|worker)")
 
@@ -113,19 +125,18 @@ def recordings(t: Times) -> list[Record]:
         name, w = window_name(window), t(window)
         calls = f"sum by (job) (rate(phi_router_requests_total{{{GENERATE}}}[{w}]))"
         faults = f"sum by (job) (rate(phi_router_requests_total{{{GENERATE},{FAULT}}}[{w}]))"
-        records.append(
-            Record(f"job:phi_request_errors:ratio_rate{name}", f"({faults} or 0 * {calls}) / ({calls} > 0)")
-        )
+        records.append(Record(f"job:phi_request_errors:ratio_rate{name}", f"({faults} or 0 * {calls}) / ({calls} > 0)"))
         count = f"sum by (job) (rate(phi_router_time_to_first_token_seconds_count[{w}]))"
-        quick = (
-            "sum by (job) (rate(phi_router_time_to_first_token_seconds_bucket"
-            f'{{le="{FIRST_TOKEN_SECONDS}"}}[{w}]))'
-        )
+        quick = f'sum by (job) (rate(phi_router_time_to_first_token_seconds_bucket{{le="{FIRST_TOKEN_SECONDS}"}}[{w}]))'
         records.append(Record(f"job:phi_slow_first_tokens:ratio_rate{name}", f"1 - {quick} / ({count} > 0)"))
         if window in LONG_WINDOWS:
             for bad, per_second in (("phi_request_errors", faults), ("phi_slow_first_tokens", f"{count} - {quick}")):
                 records.append(Record(f"job:{bad}:increase{name}", per_second.replace("rate(", "increase(")))
     records.append(Record("job:phi_requests:rate5m", f"sum by (job) (rate(phi_router_requests_total[{t(5 * MINUTE)}]))"))
+    # A router exports no series for a state that no replica is in; what every router exports says that it is there.
+    by_router = "sum by (namespace, job, instance)"
+    ready = f'{by_router} (phi_router_replica_state{{state="ready"}})'
+    records.append(Record(READY_REPLICAS, f"{ready} or {by_router} (0 * phi_router_inflight_requests)"))
     return records
 
 
@@ -199,9 +210,7 @@ def replica_alerts(t: Times) -> list[Alert]:
             "PhiNoReadyReplica",
             "critical",
             MINUTE,
-            'sum by (job) (phi_router_replica_state{state="ready"}) == 0'
-            "\nor (sum by (job) (phi_router_inflight_requests * 0)"
-            ' unless sum by (job) (phi_router_replica_state{state="ready"}))',
+            f"max by (job) ({READY_REPLICAS}) == 0",
             "No replica answers",
             "The routers of {{ $labels.job }} see no ready replica: every call is refused with UNAVAILABLE.",
         ),
@@ -209,8 +218,8 @@ def replica_alerts(t: Times) -> list[Alert]:
             "PhiReplicasMissing",
             "warning",
             10 * MINUTE,
-            'sum by (job, instance) (phi_router_replica_state{state="ready"})'
-            " < on (job, instance) phi_router_replicas_expected"
+            # A router that finds no replica by name expects none.
+            f"{READY_REPLICAS} < on (namespace, job, instance) phi_router_replicas_expected\nor {READY_REPLICAS} == 0"
             "\nor min by (namespace, deployment) (kube_deployment_status_replicas_available)"
             " < on (namespace, deployment) max by (namespace, deployment) (kube_deployment_spec_replicas)"
             f" and on (namespace, deployment) {seen_deployments(t)}",
@@ -256,11 +265,8 @@ def replica_alerts(t: Times) -> list[Alert]:
 
 
 def hardware_alerts(t: Times) -> list[Alert]:
-    # Where Prometheus keeps `pod` for the exporter's own, the GPU's is `exported_pod`.
-    xid = f"changes(DCGM_FI_DEV_XID_ERRORS[{t(5 * MINUTE)}])"
-    for label in ("namespace", "pod"):
-        xid = with_label(xid, label, f"exported_{label}", "(.+)")
-    no_pods = 'group by (namespace, pod) (DCGM_FI_DEV_XID_ERRORS{pod="",exported_pod=""})'
+    xid = "DCGM_FI_DEV_XID_ERRORS"
+    changes = of_gpus_in_use(f"changes({xid}[{t(5 * MINUTE)}])", xid, WORKERS)
     return [
         Alert(
             "PhiCollectiveErrors",
@@ -274,8 +280,7 @@ def hardware_alerts(t: Times) -> list[Alert]:
             "PhiGpuXidErrors",
             "critical",
             0,
-            f"sum by (instance, gpu, namespace, pod) ({xid}) > 0"
-            f"\nand on (namespace, pod) (up{{{WORKERS}}} or {no_pods})",
+            f"sum by (instance, gpu, namespace, pod) ({changes}) > 0",
             "A GPU reports XID errors",
             "GPU {{ $labels.gpu }} of {{ $labels.instance }}{{ with $labels.pod }}, which {{ . }} uses,{{ end }}"
             " reported an XID error.",

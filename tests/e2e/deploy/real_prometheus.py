@@ -1,7 +1,9 @@
 """A real Prometheus server that scrapes real programs, with the rules of deploy/prometheus at a quicker pace."""
 
 import json
+import math
 import pathlib
+import re
 import shutil
 import subprocess
 import urllib.parse
@@ -9,7 +11,7 @@ import urllib.request
 
 import phi_programs
 import yaml
-from sources import ROOT, rules
+from sources import ROOT, dashboards, rules
 
 SCRAPE = "1s"
 
@@ -52,25 +54,39 @@ class Prometheus:
         self.process.terminate()
         self.process.wait(30)
 
-    def _get(self, path: str, **parameters) -> list:
+    def _get(self, path: str, **parameters):
         url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=30) as answer:
-            return json.loads(answer.read())["data"]["result"]
+            return json.loads(answer.read())["data"]
 
     def query(self, expr: str) -> list:
-        return self._get("query", query=expr)
+        return self._get("query", query=expr)["result"]
 
     def query_range(self, expr: str, start: float, end: float, step: float = 1) -> list:
-        return self._get("query_range", query=expr, start=start, end=end, step=step)
+        return self._get("query_range", query=expr, start=start, end=end, step=step)["result"]
+
+    def label_values(self, definition: str) -> list[str]:
+        """What Grafana offers for a variable."""
+        series, label = label_values(definition)
+        return self._get(f"label/{label}/values", **{"match[]": panel_expr(series)})
+
+    def has_value(self, expr: str) -> bool:
+        """Whether there is something to draw: the quantile of no calls is a sample too, NaN."""
+        return any(math.isfinite(float(series["value"][1])) for series in self.query(expr))
 
     def fired(self) -> set[str]:
         """Alerts that were firing at any time."""
         return {series["metric"]["alertname"] for series in self.query('last_over_time(ALERTS{alertstate="firing"}[1h])')}
 
 
-def panel_expr(expr: str) -> str:
+def panel_expr(expr: str, rate_interval: str = "10s") -> str:
     """A panel's expression as Grafana would send it, for all jobs and instances."""
-    expr = expr.replace("$__rate_interval", "10s")
-    for name, value in (("namespace", ".*"), ("job", ".+"), ("instance", ".+")):
-        expr = expr.replace(f"${name}", value)
+    expr = expr.replace("$__rate_interval", rate_interval)
+    for variable in dashboards.variables()[1:]:
+        expr = expr.replace(f"${variable['name']}", variable["allValue"])
     return expr
+
+
+def label_values(definition: str) -> tuple[str, str]:
+    """Series and label of a variable's label_values(series, label)."""
+    return re.fullmatch(r"label_values\((.+), (\w+)\)", definition).groups()

@@ -15,5 +15,7 @@ def load(name: str, path: str):
     return module
 
 
-rules = load("phi_rules", "deploy/prometheus/rules.py")
-dashboards = load("phi_dashboards", "deploy/grafana/dashboards.py")
+# By folder, as dashboards.py itself finds the rules.
+sys.path[:0] = [str(ROOT / "deploy" / folder) for folder in ("prometheus", "grafana")]
+dashboards = importlib.import_module("dashboards")
+rules = importlib.import_module("rules")

@@ -14,7 +14,7 @@ import phi_client
 import pytest
 from phi_programs import NANO, Replica, wait_until
 from real_prometheus import Prometheus, panel_expr
-from sources import dashboards
+from sources import dashboards, rules
 
 TIME_SCALE = 0.05
 # After the last expected alert: rounds of scraping and judging in which another one could show.
@@ -102,17 +102,24 @@ def test_all_is_well(observed, figure, tmp_path):
     pictures = os.environ.get("PHI_DRAW_DASHBOARDS")
     time.sleep(90 if pictures else 20)  # `for` a minute is 3 s here
     judge(prometheus, figure, "all well", set(), SLOW_MACHINE)
-    empty, panels = [], 0
-    for board in dashboards.dashboards():
-        for panel in board.panels():
-            panels += 1
-            for query in panel.queries:
-                if "DCGM_" not in query.expr and not prometheus.query(panel_expr(query.expr)):
-                    empty.append(f"{board.uid}: {panel.title}: {query.expr}")
-    figure(f"{panels} panels of 4 dashboards asked of the real Prometheus, {len(empty)} without data")
-    assert empty == [], "\n".join(empty)
+    panels = [(board.uid, panel) for board in dashboards.dashboards() for panel in board.panels()]
+    empty = {(f"{uid}: {panel.title}", query.expr) for uid, panel in panels for query in panel.queries if not prometheus.has_value(panel_expr(query.expr))}
+    gpus = {(where, expr) for where, expr in empty if "DCGM_" in expr}
+    figure(f"{len(panels)} panels of 4 dashboards asked of the real Prometheus, {len(empty)} queries without a value, {len(gpus)} of them for GPUs")
+    assert empty == gpus
+    judge_frame(prometheus, start)
     if pictures:
         draw_dashboards.draw(prometheus, pathlib.Path(pictures), (start + 15, time.time()))
+
+
+def judge_frame(prometheus, start):
+    """What is around the panels: annotations over the run, as Grafana asks for them, and what the variables offer."""
+    board = dashboards.dashboards()[0].json()
+    marked = {annotation["name"]: prometheus.query_range(panel_expr(annotation["expr"]), start, time.time()) for annotation in board["annotations"]["list"]}
+    assert {series["metric"]["program"] for series in marked["Versions"]} == {"phi-router", "phi-worker"}
+    assert {series["metric"]["alertname"] for series in marked["Alerts"]} <= SLOW_MACHINE
+    offered = {variable["name"]: prometheus.label_values(variable["definition"]) for variable in board["templating"]["list"][1:]}
+    assert offered == {"namespace": [], "job": ["phi-router", "phi-worker"], "instance": ["router-0", "worker-0"]}
 
 
 def test_nobody_calls(observed, figure):
@@ -121,6 +128,16 @@ def test_nobody_calls(observed, figure):
     wait_until(lambda: prometheus.query("count_over_time(phi_replica_ready[1m]) >= 10"), "some scrapes")
     judge(prometheus, figure, "no call", set())
     assert prometheus.query("sum(phi_router_requests_total) > 0") == []
+
+
+def test_all_workers_gone(observed, figure):
+    """For good: who answers nobody and who reaches nobody are two alerts, and the calls fail."""
+    replica, prometheus, _ = observed()
+    wait_for_history(prometheus)
+    replica.worker.stop()
+    expected = {"PhiNoReadyReplica", "PhiWorkerAbsent", "PhiTargetDown", "PhiErrorBudgetBurnFast"}
+    judge(prometheus, figure, "all workers gone", expected, SLOW_MACHINE | {"PhiReplicasMissing"})
+    assert [series["value"][1] for series in prometheus.query(rules.READY_REPLICAS)] == ["0"]
 
 
 def test_a_killed_rank(observed, figure):

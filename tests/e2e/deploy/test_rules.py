@@ -1,10 +1,11 @@
 """The Prometheus rules by promtool: every alert has a case in which it fires and one in which it is silent, and more where one is not enough."""
 
-import subprocess
+import re
 
 import pytest
 import yaml
 
+from promtool import parse, promtool, run_case
 from sources import ROOT, rules
 
 RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
@@ -27,8 +28,10 @@ def first_tokens(quick: int, all_of_them: int) -> list[tuple[str, str]]:
     ]
 
 
-def ready(count: int, series: str = "x60") -> list[tuple[str, str]]:
-    return [(f'phi_router_replica_state{{{ROUTER},replica="r{i}",state="ready"}}', f"1+0{series}") for i in range(count)]
+def router(states: list[str], expected: int, labels: str = ROUTER) -> list[tuple[str, str]]:
+    """What a router exports of its replicas: a series for the state that each is in, none for the others."""
+    replicas = [(f'phi_router_replica_state{{{labels},replica="r{i}",state="{state}"}}', "1+0x60") for i, state in enumerate(states)]
+    return [*replicas, (f"phi_router_inflight_requests{{{labels}}}", "3+0x60"), (f"phi_router_replicas_expected{{{labels}}}", f"{expected}+0x60")]
 
 
 def build_info(program: str, version: str, job: str = "phi-serve/a/phi-serve-router") -> str:
@@ -67,16 +70,8 @@ CASES = {
         [(OK_CALLS, f"0+5000{LONG}"), (LOST_CALLS, f"0+1{LONG}")],
     ),
     "PhiFirstTokenBudgetBurn": (90, first_tokens(50, 100), first_tokens(100, 100)),
-    "PhiNoReadyReplica": (
-        10,
-        [(f'phi_router_replica_state{{{ROUTER},replica="a",state="ready"}}', "0+0x20")],
-        ready(1),
-    ),
-    "PhiReplicasMissing": (
-        20,
-        ready(1) + [(f"phi_router_replicas_expected{{{ROUTER}}}", "2+0x60")],
-        ready(2) + [(f"phi_router_replicas_expected{{{ROUTER}}}", "2+0x60")],
-    ),
+    "PhiNoReadyReplica": (10, router(["connecting"], 1), router(["ready"], 1)),
+    "PhiReplicasMissing": (20, router(["ready", "refused"], 2), router(["ready", "ready"], 2)),
     # Started again after ten minutes: for some scrapes there is no sample, and a crash loop leaves minutes without.
     "PhiReplicaNotReady": (
         20,
@@ -170,11 +165,19 @@ XID = "DCGM_FI_DEV_XID_ERRORS"
 A_WORKER_OF_OURS = (f"up{{{IN_KUBERNETES}}}", "1+0x1300")
 EXPIRY = f"phi_tls_certificate_expiry_timestamp_seconds{{{ROUTER}}}"
 
+BLIND_ROUTER = router(["connecting", "lost"], 2, ROUTER.replace("-0", "-1"))
+
 # What else: (alert, what is tried): (minutes, seconds between samples, series, whether it fires)
 MORE = {
     ("PhiReplicaNotReady", "a start within its budget"): (30, 60, [(f"phi_replica_ready{{{WORKER}}}", "0+0x14 1+0x30")], False),
     ("PhiReplicaNotReady", "a rank lost, and back in seconds"): (30, 15, [(f"phi_replica_ready{{{WORKER}}}", "1+0x60 0 1+0x90")], False),
-    ("PhiReplicasMissing", "a pod that stays pending"): (20, 60, [A_WORKER_OF_OURS, *deployment(1, 2), *ready(1), (f"phi_router_replicas_expected{{{ROUTER}}}", "1+0x60")], True),
+    ("PhiNoReadyReplica", "two blind routers"): (10, 60, [*router(["lost", "lost"], 2), *BLIND_ROUTER], True),
+    ("PhiNoReadyReplica", "one blind router of two"): (10, 60, [*router(["ready", "ready"], 2), *BLIND_ROUTER], False),
+    ("PhiNoReadyReplica", "no replica by name"): (10, 60, router([], 0), True),
+    ("PhiNoReadyReplica", "a name that nobody knows"): (10, 60, router([], 0)[:1], True),
+    ("PhiReplicasMissing", "one blind router of two"): (20, 60, [*router(["ready", "ready"], 2), *BLIND_ROUTER], True),
+    ("PhiReplicasMissing", "a router that finds no replica by name"): (20, 60, [*router(["ready"], 1), *router([], 0, ROUTER.replace("-0", "-1"))], True),
+    ("PhiReplicasMissing", "a pod that stays pending"): (20, 60, [A_WORKER_OF_OURS, *deployment(1, 2), *router(["ready"], 1)], True),
     ("PhiReplicasMissing", "all pods available"): (20, 60, [A_WORKER_OF_OURS, *deployment(2, 2)], False),
     ("PhiReplicasMissing", "somebody else's Deployment"): (20, 60, [A_WORKER_OF_OURS, *deployment(1, 2, "delphi-worker")], False),
     ("PhiRouterAbsent", "it runs and does not answer"): (10, 60, [up("phi-router", 0), up("phi-worker")], True),
@@ -214,6 +217,7 @@ RENDERED = {
     ("PhiRouterAbsent", "of one release of two"): ({"release": "phi-serve/b/x"}, "No router of phi-serve/b/x answers Prometheus: callers reach nothing."),
     ("PhiWorkerAbsent", "nothing at all"): ({}, "No worker answers Prometheus: no call can be answered."),
     ("PhiReplicasMissing", None): ({"job": "phi-router", "instance": "router-0"}, "router-0 has 1 ready replicas, fewer than it asks for."),
+    ("PhiReplicasMissing", "one blind router of two"): ({"job": "phi-router", "instance": "router-1"}, "router-1 has 0 ready replicas, fewer than it asks for."),
     ("PhiReplicasMissing", "a pod that stays pending"): (
         {"namespace": "inference", "deployment": "phi-phi-serve-worker"},
         "Deployment phi-phi-serve-worker has 1 ready replicas, fewer than it asks for.",
@@ -233,10 +237,6 @@ RENDERED = {
 }
 
 
-def promtool(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess:
-    return subprocess.run(["promtool", *arguments], input=text, capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_the_committed_rules_are_the_generated_ones():
     assert rules.OUTPUT.read_text(encoding="utf-8") == rules.to_yaml(rules.rules())
 
@@ -250,15 +250,6 @@ def test_every_alert_has_a_case_and_a_runbook():
     names = {alert.name for alert in rules.alerts(rules.Times())}
     assert names == set(CASES)
     assert names == {path.stem for path in RUNBOOKS}
-
-
-def run_case(tmp_path, seconds: int, series: list[tuple[str, str]], expected: dict) -> None:
-    """Samples and evaluations each `seconds`; `expected` is what promtool compares."""
-    case = {"interval": f"{seconds}s", "input_series": [{"series": name, "values": values} for name, values in series], **expected}
-    file = tmp_path / "case.yaml"
-    file.write_text(yaml.safe_dump({"rule_files": [str(rules.OUTPUT)], "evaluation_interval": f"{seconds}s", "tests": [case]}), encoding="utf-8")
-    tested = promtool("test", "rules", str(file))
-    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def check_fires(tmp_path, alert: str, minutes: int, seconds: int, series: list[tuple[str, str]], fires: bool) -> None:
@@ -320,11 +311,15 @@ def test_every_alert_says_how_bad_and_what():
 def test_the_runbooks_expressions_are_promql(tmp_path):
     lines = [line for path in RUNBOOKS for line in path.read_text(encoding="utf-8").splitlines() if "# in Prometheus" in line]
     assert len(lines) > 20
-    recorded = [{"record": f"runbooks:{number}", "expr": line.split("#")[0].strip()} for number, line in enumerate(lines)]
-    file = tmp_path / "runbooks.yaml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": recorded}]}), encoding="utf-8")
-    checked = promtool("check", "rules", str(file))
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    parse(tmp_path, [line.split("#")[0].strip() for line in lines])
+
+
+def test_logs_by_label_are_whole():
+    """kubectl gives ten lines of each pod where it is not told otherwise."""
+    texts = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "deploy" / "helm").rglob("*.txt"), *(ROOT / "deploy" / "helm").rglob("*.md")]
+    commands = [line for path in texts for line in path.read_text(encoding="utf-8").splitlines() if re.search(r"kubectl.* logs .*(-l|--selector)[ =]", line)]
+    assert len(commands) > 3
+    assert [command for command in commands if "--tail=" not in command] == []
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
