@@ -55,6 +55,12 @@ take_programs() {
   fi
 }
 
+# The day of the commit, so that the same sources give the same label: SOURCE_DATE_EPOCH goes before it, and outside of git it is now.
+created() {
+  local seconds=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+  date --utc --date="@$seconds" +%Y-%m-%dT%H:%M:%SZ
+}
+
 build() {
   local binaries=compiled image
   if [[ ${images[0]:-} == --prebuilt ]]; then
@@ -67,7 +73,7 @@ build() {
     # As labels of the whole image: buildah takes an instruction from its cache whatever its ARGs are.
     run_engine build "${build_options[@]}" --file deploy/docker/Dockerfile --target "$image" --build-arg "BINARIES=$binaries" \
       --label "org.opencontainers.image.version=$version" --label "org.opencontainers.image.revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
-      --tag "phi-serve/$image:$version" .
+      --label "org.opencontainers.image.created=$(created)" --tag "phi-serve/$image:$version" .
   done
 }
 

@@ -29,19 +29,23 @@ installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == i
 
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/tools
 
-# promtool checks metrics and rules, the server runs beside the programs in tests. They are taken out of Debian's package without
-# installing that: the package would start a server of its own on our metrics port.
-fetch_prometheus() {
-  if command -v promtool >/dev/null && command -v prometheus >/dev/null; then return; fi
-  if [[ -x $tools/promtool && -x $tools/prometheus ]]; then return; fi
-  say "fetching prometheus"
+# promtool checks metrics and rules, the servers run beside the programs in tests. They are taken out of Debian's packages without
+# installing those: each package would start a server of its own, prometheus on our metrics port.
+fetch_without_installing() {  # PACKAGE PROGRAM...
+  local package=$1 program missing=()
+  shift
+  for program in "$@"; do
+    command -v "$program" >/dev/null || [[ -x $tools/$program ]] || missing+=("usr/bin/$program")
+  done
+  if ((${#missing[@]} == 0)); then return; fi
+  say "fetching $package"
   mkdir -p "$tools/download"
   (
     cd "$tools/download"
-    apt-get download -qq -o Acquire::Retries=3 prometheus
-    dpkg-deb -x prometheus_*.deb .
-    mv usr/bin/promtool usr/bin/prometheus ..
-  ) || die "cannot fetch Debian's package prometheus"
+    apt-get download -qq -o Acquire::Retries=3 "$package"
+    dpkg-deb -x "$package"_*.deb .
+    mv "${missing[@]}" ..
+  ) || die "cannot fetch Debian's package $package"
   rm -rf "$tools/download"
 }
 
@@ -96,7 +100,8 @@ if ((${#missing[@]} > 0)); then
   say "installed"
 fi
 if [[ ${1:-} != build ]]; then
-  fetch_prometheus
+  fetch_without_installing prometheus promtool prometheus
+  fetch_without_installing docker-registry docker-registry
   fetch_chart_tools
   fetch_client_tools
 fi

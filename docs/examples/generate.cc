@@ -38,6 +38,7 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   arguments.SetServiceConfigJSON(kServiceConfig);
   // A connection that died without a word is noticed.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
+  // Without TLS, as on a laptop; otherwise grpc::SslCredentials.
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 

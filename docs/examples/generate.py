@@ -24,4 +24,6 @@ def main(address: str, prompt: str, seconds: str = "30") -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
     sys.exit(main(*sys.argv[1:]))

@@ -6,19 +6,23 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
+import urllib.request
 
 import kubelet
 import phi_programs
 
 ROOT = phi_programs.ROOT
+DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
 FOLDER = ROOT / "build" / "images"
 # Storage by vfs copies every layer whole, so it goes to memory where there is plenty; each checkout has its own.
 IN_MEMORY = pathlib.Path("/dev/shm")
 STORAGE = (IN_MEMORY if shutil.disk_usage(IN_MEMORY).free > 8e9 else FOLDER) / f"phi-images-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
 OPTIONS = [f"--root={STORAGE}/root", f"--runroot={STORAGE}/run", "--storage-driver=vfs"]
-BASE = "localhost/debian:12.12-slim"  # what the Dockerfile begins with
+# What the Dockerfile begins with.
+BASE = "localhost/" + re.search(r"^ARG DEBIAN=(.*)", DOCKERFILE.read_text(encoding="utf-8"), re.M).group(1)
 # What Debian's slim images leave out too.
 NOT_IN_BASE = ("./var/cache/apt", "./var/lib/apt/lists/*", "./var/log/*", "./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/*", "./dev/*")
 
@@ -78,15 +82,61 @@ def make_base() -> None:
         buildah("rm", container)
 
 
-def images_sh(*arguments, binaries: pathlib.Path) -> str:
+def images_sh(*arguments, **environment) -> str:
     environment = {
         **os.environ,
         "PHI_CONTAINER_ENGINE": "buildah",
         "PHI_ENGINE_OPTIONS": " ".join(OPTIONS),
-        "PHI_BUILD_OPTIONS": "--isolation=chroot --layers --pull-never --build-arg SNAPSHOT=none",
-        "PHI_IMAGE_BIN": str(binaries),
+        "PHI_BUILD_OPTIONS": f"--isolation=chroot --layers --pull-never --build-arg SNAPSHOT=none --build-arg DEBIAN={BASE}",
+        "PHI_IMAGE_BIN": str(phi_programs.BIN),
+        **environment,
     }
     return run(ROOT / "tools" / "images.sh", *arguments, env=environment)
+
+
+class Elsewhere:
+    """Another machine's images: storage of its own, where there is nothing yet."""
+
+    def __init__(self):
+        self.folder = STORAGE / "elsewhere"
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def buildah(self, *arguments, **options) -> str:
+        return run("buildah", f"--root={self.folder}/root", f"--runroot={self.folder}/run", "--storage-driver=vfs", *arguments, **options)
+
+    def inspect(self, name: str) -> dict:
+        return json.loads(self.buildah("inspect", "--type=image", name))["OCIv1"]
+
+    def close(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+class Registry:
+    """Debian's own registry server on loopback, without TLS. `environment`: what makes buildah take that from it."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.address = f"127.0.0.1:{phi_programs.free_port()}"
+        config = {"version": 0.1, "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}}, "http": {"addr": self.address}}
+        (folder / "registry.json").write_text(json.dumps(config), encoding="utf-8")  # which is YAML
+        (folder / "registries.conf").write_text(f'[[registry]]\nlocation = "{self.address}"\ninsecure = true\n', encoding="utf-8")
+        self.environment = {"CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf")}
+        self.log = folder / "registry.log"
+        program = shutil.which("docker-registry") or ROOT / "build" / "tools" / "docker-registry"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([program, "serve", folder / "registry.json"], stdout=log, stderr=log)
+        phi_programs.wait_until(self.ready, "the registry is ready")
+
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/v2/", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
 
 
 class Image:
@@ -94,7 +144,8 @@ class Image:
 
     def __init__(self, name: str):
         self.name = name
-        self.config = json.loads(buildah("inspect", "--type=image", name))["OCIv1"]["config"]
+        whole = json.loads(buildah("inspect", "--type=image", name))["OCIv1"]
+        self.config, self.layers = whole["config"], whole["rootfs"]["diff_ids"]
         self.container = buildah("from", "--pull-never", name)
         self.root = pathlib.Path(buildah("mount", self.container))
 

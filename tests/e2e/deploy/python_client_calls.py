@@ -10,6 +10,7 @@ import sys
 
 import grpc
 import phi_serve
+from phi.v1 import generation_pb2 as pb
 
 PROMPT = "def is_even(n):\n    "
 
@@ -51,16 +52,21 @@ def check_errors(client: phi_serve.Client) -> None:
         assert (error.code, error.reason, error.field) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_OUT_OF_RANGE", "parameters.top_p"), error
     else:
         raise AssertionError("top_p=2 was taken")
-    try:
-        client.generate(PROMPT, timeout=0.0001)
-    except phi_serve.PhiError as error:
-        assert error.code is grpc.StatusCode.DEADLINE_EXCEEDED, error
-    else:
-        raise AssertionError("no deadline")
+    for none_left in (0.0001, 0):
+        for call in (lambda: client.generate(PROMPT, timeout=none_left), lambda: list(client.stream(PROMPT, timeout=none_left))):
+            try:
+                call()
+            except phi_serve.PhiError as error:
+                assert error.code is grpc.StatusCode.DEADLINE_EXCEEDED, error
+            else:
+                raise AssertionError("no deadline")
 
 
-async def check_asyncio(address: str, text: str) -> None:
+async def check_asyncio(address: str, text: str, info: pb.GetModelInfoResponse) -> None:
     async with phi_serve.AsyncClient(address) as client:
+        ids = await client.tokenize(PROMPT)
+        assert ids and await client.detokenize(ids) == PROMPT
+        assert await client.model_info() == info
         answers = await asyncio.gather(*(client.generate(PROMPT, max_new_tokens=24) for _ in range(4)))
         assert [answer.text for answer in answers] == [text] * 4
         assert "".join([delta.text async for delta in client.stream(PROMPT, max_new_tokens=24)]) == text
@@ -73,6 +79,19 @@ async def check_asyncio(address: str, text: str) -> None:
             assert error.reason == "EMPTY_PROMPT", error
         else:
             raise AssertionError("an empty prompt was taken")
+        for no_time_left in (client.generate(PROMPT, timeout=0), anext(client.stream(PROMPT, timeout=0))):
+            try:
+                await no_time_left
+            except phi_serve.PhiError as error:
+                assert error.code is grpc.StatusCode.DEADLINE_EXCEEDED, error
+            else:
+                raise AssertionError("no deadline")
+        try:
+            await client.detokenize([1 << 31])
+        except phi_serve.PhiError as error:
+            assert error.reason == "TOKEN_ID_OUT_OF_RANGE", error
+        else:
+            raise AssertionError("no such token")
 
 
 def main() -> None:
@@ -84,7 +103,8 @@ def main() -> None:
         for _ in client.stream(PROMPT, max_new_tokens=200, ignore_eos=True):
             break  # cancels
         text = client.generate(PROMPT, max_new_tokens=24).text
-    asyncio.run(check_asyncio(address, text))
+        info = client.model_info()
+    asyncio.run(check_asyncio(address, text, info))
     print("ok")
 
 

@@ -1,11 +1,16 @@
 """The Python package, as a wheel in an environment of its own, and the examples, against running programs."""
 
+import concurrent.futures
+import contextlib
+import functools
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
+import time
 
+import grpc
 import phi_client
 import phi_programs
 import pytest
@@ -56,6 +61,11 @@ def test_the_package_is_typed(site, environment):
     examples = [EXAMPLES / "generate.py", EXAMPLES / "many.py"]
     run(PYTHON, "-m", "mypy", "--strict", "--cache-dir", site.parent / "mypy", site / "phi_serve", cwd=site.parent, env=environment)
     run(PYTHON, "-m", "mypy", "--strict", "--cache-dir", site.parent / "mypy", *examples, cwd=site.parent, env=environment)
+
+
+def test_the_package_has_the_version_of_the_service(site):
+    version = run(phi_programs.BIN / "phi-router", "--version").split()[-1]
+    assert (site / f"phi_serve_client-{version}.dist-info").exists(), list(site.iterdir())
 
 
 def test_a_wrong_type_is_found_before_anything_runs(site, environment, tmp_path):
@@ -114,11 +124,64 @@ def test_examples_stream_the_whole_answer(replica, environment, name):
     assert run(*example(name, replica.router.address, PROMPT), env=environment) == whole != ""
 
 
+@pytest.mark.parametrize("name", ["generate.cc", "generate.py", "many.py"])
+def test_examples_without_arguments_say_what_they_take(environment, name):
+    done = subprocess.run([str(part) for part in example(name)], capture_output=True, text=True, timeout=60, env=environment, stdin=subprocess.DEVNULL)
+    assert done.returncode != 0 and "ADDRESS" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("name", ["generate.cc", "generate.py"])
 def test_examples_keep_their_deadline(replica, environment, name):
     command = [str(part) for part in example(name, replica.router.address, PROMPT, "0.0001")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 1 and ("error 4" in done.stderr or "DEADLINE_EXCEEDED" in done.stderr), done.stderr
+
+
+class Relay(grpc.GenericRpcHandler):
+    """Passes calls on, as bytes: the first GenerateStream to a router that refuses it, all else to one that serves."""
+
+    def __init__(self, refusing, serving):
+        self.refusing, self.serving = grpc.insecure_channel(refusing), grpc.insecure_channel(serving)
+        self.ends = []  # (code, pushback) of each GenerateStream
+        self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(8), handlers=[self])
+        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        self.server.start()
+
+    def close(self):
+        self.server.stop(0).wait()
+        self.refusing.close()
+        self.serving.close()
+
+    def service(self, details):
+        return grpc.unary_stream_rpc_method_handler(functools.partial(self._pass_on, details.method))
+
+    def _pass_on(self, method, request, context):
+        generates = method.endswith("/GenerateStream")
+        channel = self.refusing if generates and not self.ends else self.serving
+        call = channel.unary_stream(method)(request)
+        context.add_callback(call.cancel)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            context.set_trailing_metadata(error.trailing_metadata())
+            context.abort(error.code(), error.details())
+        finally:
+            if generates:
+                pushback = dict(call.trailing_metadata()).get("grpc-retry-pushback-ms", "0")
+                self.ends.append((call.code().name, int(pushback) / 1000))
+
+
+@pytest.mark.parametrize("name", ["generate.cc", "generate.py"])
+def test_examples_are_answered_after_a_refusal(replica, started, environment, name):
+    """One that may be tried again, as routers make it; and no sooner than it says."""
+    router = started(phi_programs.Router([f"127.0.0.1:{phi_programs.free_port()}"]))  # nobody is there
+    phi_programs.wait_until(lambda: router.http("/livez")[0] == 200, "router listens")
+    whole = replica.client.generate(PROMPT, max_new_tokens=128, stop_conditions=[TOP_LEVEL]).completions[0].text
+    with contextlib.closing(Relay(router.address, replica.router.address)) as relay:
+        start = time.monotonic()
+        assert run(*example(name, relay.address, PROMPT), env=environment) == whole != ""
+        took = time.monotonic() - start
+    assert [code for code, _ in relay.ends] == ["UNAVAILABLE", "OK"] and took >= relay.ends[0][1] > 0
 
 
 @pytest.mark.parametrize("name", ["generate.cc", "generate.py"])
@@ -140,3 +203,24 @@ def test_many_prompts_at_once(replica, environment):
     lines = run(PYTHON, EXAMPLES / "many.py", replica.router.address, env=environment, input="\n".join(prompts)).splitlines()
     expected = [repr(replica.client.generate(prompt, max_new_tokens=64).completions[0].text) for prompt in (prompts[0], prompts[-1])]
     assert len(lines) == 40 and [lines[0], lines[-1]] == expected
+
+
+def test_a_full_service_is_asked_again(environment):
+    """RESOURCE_EXHAUSTED is not for gRPC's retries: many.py waits as long as the refusal says."""
+    refused = 'phi_router_requests_total{method="Generate",code="RESOURCE_EXHAUSTED",reason="QUEUE_FULL"}'
+    with phi_programs.Replica(phi_programs.NANO, 2, router_flags=("--max_inflight_requests=1",)) as replica:
+        prompt = PROMPT.splitlines()[0]
+        expected = replica.client.generate(prompt, max_new_tokens=64).completions[0].text
+        rank = replica.worker.rank_pids()[1]
+        os.kill(rank, signal.SIGSTOP)
+        held = replica.client.stream(prompt, max_new_tokens=1)
+        phi_programs.wait_until(lambda: replica.router.metric("phi_router_inflight_requests") == 1, "the router is full")
+        command = [str(PYTHON), str(EXAMPLES / "many.py"), replica.router.address]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as call:
+            call.stdin.write(f"{prompt}\n")
+            call.stdin.close()
+            phi_programs.wait_until(lambda: replica.router.metric(refused), "a refusal")
+            os.kill(rank, signal.SIGCONT)
+            assert list(held)
+            assert call.stdout.read() == f"{expected!r}\n"
+        assert call.returncode == 0

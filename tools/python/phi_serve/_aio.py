@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import AsyncIterator, Optional, Type
+from typing import AsyncIterator, Optional, Sequence, Type
 
 import grpc
 import grpc.aio
+from phi.v1 import generation_pb2 as pb
 from phi.v1 import generation_pb2_grpc as stubs
 from typing_extensions import Unpack
 
@@ -42,7 +43,7 @@ class AsyncClient:
     ) -> Answer:
         request = make_request(prompt, request_id, model, parameters)
         try:
-            return read_answer(await self._stub.Generate(request, timeout=timeout or self.timeout))
+            return read_answer(await self._stub.Generate(request, timeout=self.timeout if timeout is None else timeout))
         except grpc.aio.AioRpcError as error:
             raise PhiError(error) from error
 
@@ -50,7 +51,7 @@ class AsyncClient:
         self, prompt: Prompt, *, request_id: str = "", model: str = "", timeout: Optional[float] = None, **parameters: Unpack[Parameters]
     ) -> AsyncIterator[Delta]:
         """Leaving the loop early and closing the iterator (contextlib.aclosing) cancels the call."""
-        call = self._stub.GenerateStream(make_request(prompt, request_id, model, parameters), timeout=timeout or self.timeout)
+        call = self._stub.GenerateStream(make_request(prompt, request_id, model, parameters), timeout=self.timeout if timeout is None else timeout)
         try:
             async for message in call:
                 yield read_delta(message)
@@ -58,3 +59,23 @@ class AsyncClient:
             raise PhiError(error) from error
         finally:
             call.cancel()
+
+    async def tokenize(self, text: str) -> list[int]:
+        try:
+            return list((await self._stub.Tokenize(pb.TokenizeRequest(text=text), timeout=self.timeout)).token_ids)
+        except grpc.aio.AioRpcError as error:
+            raise PhiError(error) from error
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str:
+        try:
+            text: str = (await self._stub.Detokenize(pb.DetokenizeRequest(token_ids=token_ids), timeout=self.timeout)).text
+            return text
+        except grpc.aio.AioRpcError as error:
+            raise PhiError(error) from error
+
+    async def model_info(self) -> pb.GetModelInfoResponse:
+        try:
+            info: pb.GetModelInfoResponse = await self._stub.GetModelInfo(pb.GetModelInfoRequest(), timeout=self.timeout)
+            return info
+        except grpc.aio.AioRpcError as error:
+            raise PhiError(error) from error

@@ -47,7 +47,7 @@ class Client:
         """The whole answer."""
         request = make_request(prompt, request_id, model, parameters)
         try:
-            return read_answer(self._stub.Generate(request, timeout=timeout or self.timeout))
+            return read_answer(self._stub.Generate(request, timeout=self.timeout if timeout is None else timeout))
         except grpc.RpcError as error:
             raise PhiError(error) from error
 
@@ -55,7 +55,7 @@ class Client:
         self, prompt: Prompt, *, request_id: str = "", model: str = "", timeout: Optional[float] = None, **parameters: Unpack[Parameters]
     ) -> Iterator[Delta]:
         """The answer as it grows. Leaving the loop early cancels the call."""
-        call = self._stub.GenerateStream(make_request(prompt, request_id, model, parameters), timeout=timeout or self.timeout)
+        call = self._stub.GenerateStream(make_request(prompt, request_id, model, parameters), timeout=self.timeout if timeout is None else timeout)
         try:
             for message in call:
                 yield read_delta(message)
