@@ -51,7 +51,8 @@ constexpr std::array kRows = {
             kRouter,
             "COUNT",
             "512",
-            "Requests under way at once; one more is refused."},
+            "Requests under way at once; one more is refused. One caller leaves the last ninth of "
+            "them, and of what the replicas take, to others."},
     FlagRow{
         "max_time_limit", kRouter, "DURATION", "10m", "Longest time that one request may take."},
     FlagRow{"slow_reader_timeout",
@@ -125,13 +126,16 @@ constexpr std::array kRows = {
             kWorker,
             "COUNT",
             "64",
-            "Requests that may wait; one more is refused. They wait for about this number over "
-            "max_sequences lifetimes of a request."},
-    FlagRow{"max_queued_tokens",
-            kWorker,
-            "COUNT",
-            "131072",
-            "Prompt tokens that may wait; a request beyond is refused."},
+            "Requests that may wait; one more is refused, and one caller leaves the last ninth of "
+            "the places to others. They wait for about this number over max_sequences lifetimes of "
+            "a request."},
+    FlagRow{
+        "max_queued_tokens",
+        kWorker,
+        "COUNT",
+        "131072",
+        "Prompt tokens that may wait; a request beyond is refused, and one caller leaves the last "
+        "ninth of them to others."},
     FlagRow{"prefix_cache",
             kWorker,
             "BOOL",

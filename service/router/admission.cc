@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "service/api/error.h"
+#include "service/api/fair_share.h"
 
 namespace phi::service {
 namespace {
@@ -38,15 +39,24 @@ absl::Status AdmitCall(const RouterLoad& router, std::span<const ReplicaLoad> re
     return MakeRetryError(
         ErrorReason::kQueueFull, "too many requests are under way", kRetryWhenFull);
   }
-  bool any_ready = false;
+  uint64_t places = 0;
   bool any_room = false;
   for (const ReplicaLoad& replica : replicas) {
-    any_ready |= replica.ready;
-    any_room |= replica.ready && QueueHasRoom(replica);
+    if (!replica.ready) continue;
+    places += replica.max_requests;
+    any_room |= QueueHasRoom(replica);
   }
-  if (!any_ready) return NoReadyReplica();
-  if (any_room) return absl::OkStatus();
-  return MakeRetryError(ErrorReason::kQueueFull, "every replica's queue is full", kRetryWhenFull);
+  if (places == 0) return NoReadyReplica();
+  if (!any_room) {
+    return MakeRetryError(ErrorReason::kQueueFull, "every replica's queue is full", kRetryWhenFull);
+  }
+  if (!HasShareLeft({.own = router.inflight_of_caller,
+                     .all = router.inflight_requests,
+                     .places = std::min<uint64_t>(places, router.max_inflight_requests)})) {
+    return MakeRetryError(
+        ErrorReason::kQueueFull, "this caller's share of the places is taken", kRetryWhenFull);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status AdmitCost(const RequestCost& cost, std::span<const ReplicaLoad> replicas) {
@@ -54,7 +64,7 @@ absl::Status AdmitCost(const RequestCost& cost, std::span<const ReplicaLoad> rep
   bool any_fits = false;
   bool any_room = false;
   for (const ReplicaLoad& replica : replicas) {
-    const bool fits = replica.ready && cost.total() <= replica.kv_tokens;
+    const bool fits = replica.ready && cost.kv_tokens() <= replica.kv_tokens;
     any_ready |= replica.ready;
     any_fits |= fits;
     any_room |= fits && TokensHaveRoom(replica, cost);

@@ -12,12 +12,14 @@
 namespace phi::service {
 
 struct RouterLoad {
-  uint32_t inflight_requests = 0;  // without the call in question
+  uint32_t inflight_requests = 0;   // without the call in question
+  uint32_t inflight_of_caller = 0;  // of those, its caller's
   uint32_t max_inflight_requests = 0;
   bool draining = false;
 };
 
-// Before the prompt is tokenized. DRAINING, QUEUE_FULL, NO_READY_REPLICA.
+// Before the prompt is tokenized. DRAINING, NO_READY_REPLICA, QUEUE_FULL: of all, or for a caller
+// who has its share (service/api/fair_share.h) of what router and replicas take.
 absl::Status AdmitCall(const RouterLoad& router, std::span<const ReplicaLoad> replicas);
 
 // Once the prompt's length is known. KV_CAPACITY when no ready replica could ever hold the request,

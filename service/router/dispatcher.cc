@@ -33,7 +33,7 @@ std::optional<size_t> ChooseReplica(std::span<const ReplicaLoad> replicas,
   std::optional<size_t> best;
   for (size_t step = 0; step < replicas.size(); ++step) {
     const size_t i = (rotation + step) % replicas.size();
-    if (!replicas[i].ready || i == excluded || replicas[i].kv_tokens < cost.total()) continue;
+    if (!replicas[i].ready || i == excluded || replicas[i].kv_tokens < cost.kv_tokens()) continue;
     if (!best.has_value() || rank(i) < rank(*best)) best = i;
   }
   return best;

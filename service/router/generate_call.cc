@@ -61,15 +61,16 @@ GenerateCall::GenerateCall(RouterContext& context, AnswerSink* sink, Origin orig
 }
 
 void GenerateCall::Start(const grpc::ByteBuffer& bytes) {
-  const size_t inflight = context_.calls.Add(shared_from_this());
+  const ActiveCalls::Counts before = context_.calls.Add(shared_from_this(), origin_.caller);
   const absl::MutexLock lock(&mutex_);
   const OwnTime own_time(record_);
-  absl::Status status = CheckAndAdmit(bytes, inflight);
+  absl::Status status = CheckAndAdmit(bytes, before);
   if (status.ok()) status = StartTokenizing();
   if (!status.ok()) EndCall(status);
 }
 
-absl::Status GenerateCall::CheckAndAdmit(const grpc::ByteBuffer& bytes, size_t inflight) {
+absl::Status GenerateCall::CheckAndAdmit(const grpc::ByteBuffer& bytes,
+                                         const ActiveCalls::Counts& before) {
   // A stranger's bytes are not even parsed.
   const absl::Status parsed =
       origin_.grant.ok() ? ParseMessage(bytes, request_) : origin_.grant.status();
@@ -81,7 +82,8 @@ absl::Status GenerateCall::CheckAndAdmit(const grpc::ByteBuffer& bytes, size_t i
                        CheckRequest(request_, !sink_->streams(), context_.request_limits()));
   PHI_RETURN_IF_ERROR(origin_.grant->CheckTokens());
   seed_ = parameters_.seed.has_value() ? *parameters_.seed : RandomSeed();
-  return AdmitCall({.inflight_requests = static_cast<uint32_t>(inflight),
+  return AdmitCall({.inflight_requests = before.all,
+                    .inflight_of_caller = before.of_caller,
                     .max_inflight_requests = context_.limits.max_inflight_requests,
                     .draining = context_.calls.draining()},
                    context_.replicas.Loads());
@@ -92,7 +94,7 @@ absl::Status GenerateCall::StartTokenizing() {
     PHI_ASSIGN_OR_RETURN(Prompt prompt, ReadPrompt());
     return OnPrompt(std::move(prompt));
   }
-  if (context_.work.Submit([self = shared_from_this()] { self->Tokenize(); }))
+  if (context_.work.Submit(origin_.caller, [self = shared_from_this()] { self->Tokenize(); }))
     return absl::OkStatus();
   return MakeRetryError(
       ErrorReason::kQueueFull, "too many prompts wait for tokenization", absl::Seconds(1));
@@ -100,6 +102,11 @@ absl::Status GenerateCall::StartTokenizing() {
 
 void GenerateCall::Tokenize() {
   (void)PHI_FAILPOINT("router.tokenizing");
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (over()) return;
+    if (SteadyNow() >= TimeLimitAt()) return EndCall(TimeLimitBeforeFirstToken());
+  }
   const SteadyTime start = SteadyNow();
   absl::StatusOr<Prompt> prompt = ReadPrompt();
   const absl::MutexLock lock(&mutex_);
@@ -154,14 +161,15 @@ absl::Status GenerateCall::OnPrompt(Prompt prompt) {
 }
 
 absl::Status GenerateCall::Dispatch(const Replica* excluded) {
-  if (SteadyNow() >= TimeLimitAt()) return TimeLimitBeforeFirstToken();
+  const SteadyTime now = SteadyNow();
+  if (now >= TimeLimitAt()) return TimeLimitBeforeFirstToken();
   PHI_ASSIGN_OR_RETURN(ReplicaLease lease, context_.replicas.Acquire(cost_, excluded));
   record_.replica = lease.address();
   // The caller's own deadline is passed on as it is: the replica stops a margin before it, so that
   // the text so far arrives.
   const SteadyTime deadline = std::min(origin_.deadline, After(TimeLimitAt(), kTimeLimitGrace));
   replica_call_ =
-      ReplicaCall::Start(std::move(lease), RequestForReplica(), deadline, shared_from_this());
+      ReplicaCall::Start(std::move(lease), RequestForReplica(now), deadline, shared_from_this());
   return absl::OkStatus();
 }
 
@@ -169,7 +177,7 @@ SteadyTime GenerateCall::TimeLimitAt() const {
   return After(record_.arrival, parameters_.time_limit.value_or(context_.limits.max_time_limit));
 }
 
-phi::worker::v1::StartGeneration GenerateCall::RequestForReplica() const {
+phi::worker::v1::StartGeneration GenerateCall::RequestForReplica(SteadyTime now) const {
   phi::worker::v1::StartGeneration request;
   request.set_request_id(record_.request_id);
   request.mutable_prompt_token_ids()->Add(prompt_.begin(), prompt_.end());
@@ -184,7 +192,7 @@ phi::worker::v1::StartGeneration GenerateCall::RequestForReplica() const {
   parameters.set_max_new_tokens(cost_.max_new_tokens);
   parameters.set_seed(seed_);
   if (TimeLimitAt() == SteadyTime::max()) return request;
-  *parameters.mutable_time_limit() = ToProto(TimeLimitAt() - SteadyNow());
+  *parameters.mutable_time_limit() = ToProto(TimeLimitAt() - now);
   return request;
 }
 

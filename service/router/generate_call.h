@@ -82,7 +82,7 @@ class GenerateCall final : public ReplicaCall::Listener,
  private:
   class OwnTime;
 
-  absl::Status CheckAndAdmit(const grpc::ByteBuffer& bytes, size_t inflight)
+  absl::Status CheckAndAdmit(const grpc::ByteBuffer& bytes, const ActiveCalls::Counts& before)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartTokenizing() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Tokenize() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -93,7 +93,9 @@ class GenerateCall final : public ReplicaCall::Listener,
   absl::StatusOr<Prompt> ReadPrompt() const;
   absl::Status OnPrompt(Prompt prompt) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Dispatch(const Replica* excluded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  phi::worker::v1::StartGeneration RequestForReplica() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // `now`: before the time limit, the rest of which goes with the request.
+  phi::worker::v1::StartGeneration RequestForReplica(SteadyTime now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status ReplicaFailure(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SteadyTime TimeLimitAt() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

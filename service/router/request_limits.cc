@@ -13,7 +13,8 @@ absl::Status CheckTokenIds(const phi::v1::TokenIds& token_ids,
                            bool truncates,
                            const ModelLimits& model) {
   if (!truncates && static_cast<uint32_t>(token_ids.ids_size()) >= model.context_tokens) {
-    return PromptTooLong("token_ids");
+    return PromptTooLong(
+        "token_ids", static_cast<size_t>(token_ids.ids_size()), model.context_tokens);
   }
   const bool all_real = std::all_of(token_ids.ids().begin(),
                                     token_ids.ids().end(),
@@ -57,6 +58,17 @@ absl::Status PromptTooLong(std::string_view prompt_field) {
                         "the prompt leaves no room for a token in the context");
 }
 
+absl::Status PromptTooLong(std::string_view prompt_field,
+                           size_t prompt_tokens,
+                           uint32_t context_tokens) {
+  return MakeFieldError(
+      ErrorReason::kPromptTooLong,
+      prompt_field,
+      absl::StrFormat("a prompt of %d tokens leaves no room for another in the context of %d",
+                      prompt_tokens,
+                      context_tokens));
+}
+
 absl::Status CheckRequestId(std::string_view request_id) {
   const bool printable = std::all_of(
       request_id.begin(), request_id.end(), [](char c) { return c >= ' ' && c <= '~'; });
@@ -82,7 +94,9 @@ absl::StatusOr<TokenBudget> FitContext(size_t prompt_tokens,
                                        std::string_view prompt_field,
                                        const GenerationParameters& parameters,
                                        uint32_t context_tokens) {
-  if (prompt_tokens >= context_tokens) return PromptTooLong(prompt_field);
+  if (prompt_tokens >= context_tokens) {
+    return PromptTooLong(prompt_field, prompt_tokens, context_tokens);
+  }
   const auto room = static_cast<uint32_t>(context_tokens - prompt_tokens);
   if (parameters.max_new_tokens.has_value() && *parameters.max_new_tokens > room) {
     return MakeFieldError(

@@ -42,6 +42,10 @@ absl::StatusOr<TokenBudget> FitContext(size_t prompt_tokens,
                                        const GenerationParameters& parameters,
                                        uint32_t context_tokens);
 
+// Of a text, whose tokens are counted no further than the context.
 absl::Status PromptTooLong(std::string_view prompt_field);
+absl::Status PromptTooLong(std::string_view prompt_field,
+                           size_t prompt_tokens,
+                           uint32_t context_tokens);
 
 }  // namespace phi::service

@@ -16,8 +16,7 @@
 namespace phi::service {
 namespace {
 
-// A call without a replica: parse, compute on the work pool, answer. Owns itself until its RPC is
-// done.
+// A call without a replica: parse, compute, answer. Owns itself until its RPC is done.
 template <typename Request, typename Response>
 class PlainCall final : public grpc::ServerUnaryReactor {
  public:
@@ -40,8 +39,13 @@ class PlainCall final : public grpc::ServerUnaryReactor {
     if (context_.calls.draining()) {
       return Answer(MakeRetryError(ErrorReason::kDraining, "this server ends", absl::Seconds(1)));
     }
+    // What the limits are costs little to say, and is asked where the pool is full, too.
+    if (method == MethodLabel::kGetModelInfo) return Compute(handler);
     // The reactor lives until Answer has called Finish, which the task does once.
-    if (context_.work.Submit([this, handler = std::move(handler)] { Compute(handler); })) return;
+    if (context_.work.Submit(CallerOf(grant_.name(), rpc_),
+                             [this, handler = std::move(handler)] { Compute(handler); })) {
+      return;
+    }
     Answer(MakeRetryError(
         ErrorReason::kQueueFull, "too many calls wait for the tokenizer", absl::Seconds(1)));
   }

@@ -1,6 +1,9 @@
 #include "service/router/work_pool.h"
 
+#include <iterator>
 #include <utility>
+
+#include "service/api/fair_share.h"
 
 namespace phi::service {
 
@@ -18,23 +21,44 @@ WorkPool::~WorkPool() {
   threads_.clear();  // joins before the queue goes
 }
 
-bool WorkPool::Submit(std::function<void()> task) {
+bool WorkPool::Submit(const std::string& caller, Task task) {
   const absl::MutexLock lock(&mutex_);
-  if (ending_ || queue_.size() >= max_queued_) return false;
-  queue_.push_back(std::move(task));
+  if (ending_ || num_queued_ >= max_queued_) return false;
+  auto known = callers_.find(caller);
+  const size_t own = known == callers_.end() ? 0 : known->second->tasks.size();
+  if (!HasShareLeft({.own = own, .all = num_queued_, .places = max_queued_})) return false;
+  if (own == 0) {
+    turns_.push_back({.name = caller});
+    known = callers_.emplace(caller, std::prev(turns_.end())).first;
+  }
+  known->second->tasks.push_back(std::move(task));
+  ++num_queued_;
   return true;
 }
 
-bool WorkPool::HasWorkOrEnds() const { return ending_ || !queue_.empty(); }
+WorkPool::Task WorkPool::TakeNext() {
+  Caller& caller = turns_.front();
+  Task task = std::move(caller.tasks.front());
+  caller.tasks.pop_front();
+  --num_queued_;
+  if (caller.tasks.empty()) {
+    callers_.erase(caller.name);
+    turns_.pop_front();
+  } else {
+    turns_.splice(turns_.end(), turns_, turns_.begin());
+  }
+  return task;
+}
+
+bool WorkPool::HasWorkOrEnds() const { return ending_ || num_queued_ > 0; }
 
 void WorkPool::Run() {
   while (true) {
-    std::function<void()> task;
+    Task task;
     {
       const absl::MutexLock lock(&mutex_, absl::Condition(this, &WorkPool::HasWorkOrEnds));
-      if (queue_.empty()) return;
-      task = std::move(queue_.front());
-      queue_.pop_front();
+      if (num_queued_ == 0) return;
+      task = TakeNext();
     }
     task();
   }

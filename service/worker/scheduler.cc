@@ -24,14 +24,13 @@ void Scheduler::SetChunkLimits(const ChunkLimits& chunks) {
 }
 
 absl::Status Scheduler::Submit(EngineRequest request) {
-  PHI_RETURN_IF_ERROR(CheckAdmission(request, limits_, occupancy()));
-  PHI_RETURN_IF_ERROR(CheckShareOfQueue(queue_.size_of(request.caller), limits_, occupancy()));
+  PHI_RETURN_IF_ERROR(CheckAdmission(request, limits_, occupancy(), queue_.of(request.caller)));
   const uint64_t id = request.id;
   const auto num_prompt_tokens = static_cast<uint32_t>(request.prompt.size());
   queue_.Push(request.caller,
               id,
-              num_prompt_tokens + uint64_t{request.num_samples} * request.max_new_tokens);
-  waiting_tokens_ += num_prompt_tokens;
+              num_prompt_tokens + uint64_t{request.num_samples} * request.max_new_tokens,
+              num_prompt_tokens);
   ++counts_.submitted;
   ActiveRequest& active = requests_[id];
   active.num_prompt_tokens = num_prompt_tokens;
@@ -77,7 +76,6 @@ void Scheduler::Admit(SteadyTime now) {
     ActiveRequest& next = requests_.at(*id);
     if (!TakeBlocks(*next.waiting)) return;
     queue_.Remove(*id);
-    waiting_tokens_ -= next.num_prompt_tokens;
     counts_.prompt_tokens += next.num_prompt_tokens;
     next.admission = next_admission_++;
     next.times.admitted = now;

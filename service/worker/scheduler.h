@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -103,6 +104,7 @@ class Scheduler {
   void SetDeadlineMargin(SteadyDuration margin) { deadline_margin_ = margin; }
 
   Occupancy occupancy() const;
+  std::unordered_map<std::string, Waiting> waiting_by_caller() const { return queue_.by_caller(); }
   KvBlockPool::Counts kv_counts() const { return pool_.counts(); }
   const SchedulerCounts& counts() const { return counts_; }
   bool empty() const { return requests_.empty(); }
@@ -171,7 +173,6 @@ class Scheduler {
   std::vector<Sequence*> planned_;  // of the step under way
   SequenceList forked_;             // in Commit: not seated yet
   uint64_t next_admission_ = 1;
-  uint32_t waiting_tokens_ = 0;
   SchedulerCounts counts_;
 };
 

@@ -109,7 +109,6 @@ RequestEvent Scheduler::End(ActiveRequest& request,
                                                           : RequestStage::kDecode;
   if (stage == RequestStage::kQueued) {
     queue_.Remove(id);
-    waiting_tokens_ -= request.num_prompt_tokens;
   }
   for (const SequenceList* list : {&running_, &preempted_, &forked_}) {
     for (const std::unique_ptr<Sequence>& sequence : *list) {
@@ -137,9 +136,10 @@ void Scheduler::DropEnded() {
 }
 
 Occupancy Scheduler::occupancy() const {
-  return Occupancy{.waiting_requests = static_cast<uint32_t>(queue_.size()),
-                   .waiting_tokens = waiting_tokens_,
-                   .running_requests = static_cast<uint32_t>(requests_.size() - queue_.size()),
+  const Waiting& waiting = queue_.total();
+  return Occupancy{.waiting_requests = waiting.requests,
+                   .waiting_tokens = waiting.tokens,
+                   .running_requests = static_cast<uint32_t>(requests_.size()) - waiting.requests,
                    .running_sequences = static_cast<uint32_t>(running_.size() + preempted_.size())};
 }
 
@@ -178,7 +178,8 @@ std::vector<std::string> Scheduler::CheckInvariants() const {
     tokens += waits ? request.num_prompt_tokens : 0;
     check(waits || samples[&request] == request.num_living, "I3: a sample is lost");
   }
-  check(tokens == waiting_tokens_ && waiting == queue_.size(), "what waits is not what is counted");
+  check(tokens == queue_.total().tokens && waiting == queue_.total().requests,
+        "what waits is not what is counted");
   check(counts_.submitted == counts_.ended + requests_.size(), "I3: a request is lost");
   return violations;
 }

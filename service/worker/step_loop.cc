@@ -35,6 +35,12 @@ uint32_t TokensIn(double seconds, double seconds_per_token, uint32_t low, uint32
       std::clamp(tokens, static_cast<double>(low), static_cast<double>(high)));
 }
 
+void AddWaiting(const EngineRequest& request, std::unordered_map<std::string, Waiting>& waiting) {
+  Waiting& own = waiting[request.caller];
+  ++own.requests;
+  own.tokens += static_cast<uint32_t>(request.prompt.size());
+}
+
 }  // namespace
 
 bool operator==(const EngineLoad& a, const EngineLoad& b) {
@@ -121,7 +127,10 @@ absl::Status StepLoop::Submit(EngineRequest request, std::shared_ptr<TokenSink> 
   Occupancy occupancy = load_.occupancy;
   occupancy.waiting_requests += static_cast<uint32_t>(inbox_.arrivals.size());
   occupancy.waiting_tokens += inbox_tokens_;
-  PHI_RETURN_IF_ERROR(CheckAdmission(request, options_.limits, occupancy));
+  const auto own = waiting_.find(request.caller);
+  PHI_RETURN_IF_ERROR(CheckAdmission(
+      request, options_.limits, occupancy, own == waiting_.end() ? Waiting() : own->second));
+  AddWaiting(request, waiting_);
   inbox_tokens_ += static_cast<uint32_t>(request.prompt.size());
   inbox_.arrivals.push_back({std::move(request), std::move(sink)});
   mail_.NotifyAll();
@@ -292,6 +301,7 @@ void StepLoop::Deliver(const std::vector<RequestEvent>& events) {
 void StepLoop::PublishLoad() {
   const Occupancy occupancy = scheduler_.occupancy();
   const KvBlockPool::Counts kv = scheduler_.kv_counts();
+  auto waiting = scheduler_.waiting_by_caller();
   metrics_->OnLoad(occupancy, kv);
   const auto margin =
       std::max<SteadyDuration>(kLeastDeadlineMargin, ToSteady(2 * recent_step_seconds_));
@@ -299,6 +309,8 @@ void StepLoop::PublishLoad() {
   load_.occupancy = occupancy;
   load_.kv = kv;
   load_.deadline_margin = margin;
+  for (const Arrival& arrival : inbox_.arrivals) AddWaiting(arrival.request, waiting);
+  waiting_ = std::move(waiting);
 }
 
 void StepLoop::Close(const absl::Status& status, const absl::Status& request_status) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -135,6 +136,8 @@ class StepLoop {
   SteadyCondition mail_;  // inbox_ has something
   uint32_t inbox_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   EngineLoad load_ ABSL_GUARDED_BY(mutex_);  // of the scheduler, without the inbox
+  // By caller, the inbox included; who has been seated since the last step still counts.
+  std::unordered_map<std::string, Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status outcome_ ABSL_GUARDED_BY(mutex_);
 

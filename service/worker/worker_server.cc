@@ -62,7 +62,7 @@ class WorkerService final : public proto::Worker::CallbackService {
     const EngineLoad load = loop_->load();
     status.set_free_kv_tokens((load.kv.free + load.kv.cached) * kBlock);
     status.set_running_requests(load.occupancy.running_requests);
-    status.set_queued_requests(load.occupancy.waiting_requests);
+    status.set_queued_requests(QueuedRequests(limits, load.occupancy));
     status.set_queued_tokens(load.occupancy.waiting_tokens);
     status.set_draining(load.draining);
     const int64_t margin_ms =

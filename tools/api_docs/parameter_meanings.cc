@@ -45,9 +45,9 @@ constexpr std::array kMeanings = {
     ParameterMeaning{"stop_conditions",
                      "Ends for code. `LINE_END`: the first line is whole. `BLANK_LINE`. `DEDENT`: "
                      "a non-blank line "
-                     "indented less than the prompt's last non-blank line, or than the first "
-                     "generated line where "
-                     "that one ended in a colon. `TOP_LEVEL`: a non-blank line at column 0."},
+                     "indented less than the prompt's last non-blank line or, where that one ends "
+                     "in a colon, than the first non-blank line after it. "
+                     "`TOP_LEVEL`: a non-blank line at column 0."},
     ParameterMeaning{"include_stop", "Keep the matched stop in the text."},
     ParameterMeaning{"ignore_eos", "Go on after `<|endoftext|>`."},
     ParameterMeaning{

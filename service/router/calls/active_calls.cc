@@ -23,17 +23,22 @@ ActiveCalls::~ActiveCalls() {
   sweeper_.join();
 }
 
-size_t ActiveCalls::Add(const std::shared_ptr<Call>& call) {
+ActiveCalls::Counts ActiveCalls::Add(const std::shared_ptr<Call>& call, const std::string& caller) {
   const absl::MutexLock lock(&mutex_);
-  const size_t before = calls_.size();
-  calls_.emplace(call.get(), call);
+  const Counts before = {.all = static_cast<uint32_t>(calls_.size()),
+                         .of_caller = callers_[caller]++};
+  calls_.emplace(call.get(), Active{call, caller});
   inflight_gauge_.Set(static_cast<double>(calls_.size()));
   return before;
 }
 
 void ActiveCalls::Remove(const Call* call) {
   const absl::MutexLock lock(&mutex_);
-  calls_.erase(call);
+  const auto found = calls_.find(call);
+  if (found == calls_.end()) return;
+  if (const auto caller = callers_.find(found->second.caller); --caller->second == 0)
+    callers_.erase(caller);
+  calls_.erase(found);
   inflight_gauge_.Set(static_cast<double>(calls_.size()));
   if (draining_ && idle()) changed_.NotifyAll();
 }
@@ -73,8 +78,8 @@ void ActiveCalls::AbortAll(const absl::Status& status) {
 std::vector<std::shared_ptr<ActiveCalls::Call>> ActiveCalls::Calls() const {
   const absl::MutexLock lock(&mutex_);
   std::vector<std::shared_ptr<Call>> calls;
-  for (const auto& [unused, weak] : calls_) {
-    if (auto call = weak.lock(); call != nullptr) calls.push_back(std::move(call));
+  for (const auto& [unused, active] : calls_) {
+    if (auto call = active.call.lock(); call != nullptr) calls.push_back(std::move(call));
   }
   return calls;
 }

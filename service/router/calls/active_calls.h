@@ -36,8 +36,13 @@ class ActiveCalls {
   ActiveCalls(const ActiveCalls&) = delete;
   ActiveCalls& operator=(const ActiveCalls&) = delete;
 
-  // How many there were before this one.
-  size_t Add(const std::shared_ptr<Call>& call) ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many calls there were before this one, and how many of its caller.
+  struct Counts {
+    uint32_t all = 0;
+    uint32_t of_caller = 0;
+  };
+  Counts Add(const std::shared_ptr<Call>& call, const std::string& caller)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void Remove(const Call* call) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Of a call of any method: gRPC is about to be given the end of its answer, and has been rid of
@@ -53,6 +58,10 @@ class ActiveCalls {
   void AbortAll(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  struct Active {
+    std::weak_ptr<Call> call;
+    std::string caller;
+  };
   struct Untaken {
     SteadyTime since;
     std::string request_id;
@@ -70,7 +79,9 @@ class ActiveCalls {
   const MetricPage::Series stalled_counter_;
   const absl::Duration slow_reader_timeout_;
   mutable absl::Mutex mutex_;
-  std::unordered_map<const Call*, std::weak_ptr<Call>> calls_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<const Call*, Active> calls_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<std::string, uint32_t> callers_
+      ABSL_GUARDED_BY(mutex_);  // of calls_, none is 0
   std::unordered_map<grpc::CallbackServerContext*, Untaken> untaken_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;

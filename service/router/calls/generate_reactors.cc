@@ -17,11 +17,11 @@ GenerateCall::Origin OriginOf(RouterContext& context,
                               const grpc::CallbackServerContext& rpc,
                               MethodLabel method) {
   auto grant = context.access.Admit(rpc.client_metadata());
-  const bool has_name = grant.ok() && !grant->name().empty();
+  const std::string name = grant.ok() ? grant->name() : "";
   return {.method = method,
           .deadline = DeadlineOf(rpc, SteadyNow()),
-          .caller = has_name ? grant->name() : PeerHost(rpc.peer()),
-          .cache_salt = has_name ? grant->name() : "",
+          .caller = CallerOf(name, rpc),
+          .cache_salt = name,
           .grant = std::move(grant)};
 }
 

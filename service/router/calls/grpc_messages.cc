@@ -55,6 +55,10 @@ void AddRequestId(const std::string& request_id,
   }
 }
 
-std::string PeerHost(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
+std::string CallerOf(const std::string& token_name, const grpc::ServerContextBase& context) {
+  if (!token_name.empty()) return token_name;
+  const std::string peer = context.peer();
+  return peer.substr(0, peer.rfind(':'));
+}
 
 }  // namespace phi::service

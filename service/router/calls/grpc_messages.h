@@ -29,7 +29,8 @@ void AddRequestId(const std::string& request_id,
                   const absl::Status& status,
                   grpc::ServerContextBase& context);
 
-// "ipv4:192.0.2.1:50001" without the port: who calls, for fairness.
-std::string PeerHost(const std::string& peer);
+// Who calls, for fairness: the token's name where there is one, or else the address without the
+// port, as in "ipv4:192.0.2.1".
+std::string CallerOf(const std::string& token_name, const grpc::ServerContextBase& context);
 
 }  // namespace phi::service

@@ -25,6 +25,9 @@ struct RequestCost {
   uint32_t num_samples = 1;     // share the prompt
 
   uint64_t total() const { return prompt_tokens + uint64_t{num_samples} * max_new_tokens; }
+  // What a KV cache has to hold of it at least: the last token is never an input, and samples that
+  // do not fit side by side take turns.
+  uint64_t kv_tokens() const { return uint64_t{prompt_tokens} + max_new_tokens - 1; }
 };
 
 }  // namespace phi::service

@@ -323,6 +323,7 @@ ReplicaPool::Summary ReplicaPool::Describe() const {
     info.set_epoch(replica->status.epoch());
     info.set_world_size(replica->status.world_size());
     info.set_isa(replica->status.isa());
+    *info.mutable_deadline_margin() = replica->status.deadline_margin();
     if (replica->state == ReplicaStateLabel::kReady) summary.dtype = replica->status.dtype();
   }
   return summary;

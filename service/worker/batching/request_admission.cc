@@ -7,6 +7,7 @@
 #include "kernels/backend.h"
 #include "kernels/base/status_macros.h"
 #include "service/api/error.h"
+#include "service/api/fair_share.h"
 #include "shard/step_plan.h"
 
 namespace phi::service {
@@ -64,11 +65,13 @@ absl::Status CheckRequest(const EngineRequest& request, const SchedulerLimits& l
   return absl::OkStatus();
 }
 
-uint32_t FreeSeats(const SchedulerLimits& limits, const Occupancy& occupancy) {
-  return limits.max_sequences - std::min(limits.max_sequences, occupancy.running_sequences);
-}
-
 }  // namespace
+
+uint32_t QueuedRequests(const SchedulerLimits& limits, const Occupancy& occupancy) {
+  const uint32_t seats =
+      limits.max_sequences - std::min(limits.max_sequences, occupancy.running_sequences);
+  return occupancy.waiting_requests - std::min(seats, occupancy.waiting_requests);
+}
 
 uint32_t BlocksFor(uint64_t num_tokens) {
   constexpr uint64_t kBlock = kernels::kKvBlockTokens;
@@ -81,11 +84,14 @@ uint32_t BlocksNeeded(const EngineRequest& request) {
 
 absl::Status CheckAdmission(const EngineRequest& request,
                             const SchedulerLimits& limits,
-                            const Occupancy& occupancy) {
+                            const Occupancy& occupancy,
+                            const Waiting& own) {
   PHI_RETURN_IF_ERROR(CheckRequest(request, limits));
-  const uint32_t seats = FreeSeats(limits, occupancy);
-  if (occupancy.waiting_requests < seats) return absl::OkStatus();
-  if (occupancy.waiting_requests - seats >= limits.max_queued_requests) {
+  Occupancy with_it = occupancy;
+  ++with_it.waiting_requests;
+  if (QueuedRequests(limits, with_it) == 0) return absl::OkStatus();  // it starts at once
+  const uint32_t queued = QueuedRequests(limits, occupancy);
+  if (queued >= limits.max_queued_requests) {
     return MakeRetryError(
         ErrorReason::kQueueFull, "the queue holds as many requests as it may", kRetryAfter);
   }
@@ -95,17 +101,20 @@ absl::Status CheckAdmission(const EngineRequest& request,
     return MakeRetryError(
         ErrorReason::kTokenBudget, "the queue holds as many prompt tokens as it may", kRetryAfter);
   }
+  if (!HasShareLeft({.own = std::min(own.requests, queued),
+                     .all = queued,
+                     .places = limits.max_queued_requests})) {
+    return MakeRetryError(
+        ErrorReason::kQueueFull, "this caller's share of the queue is taken", kRetryAfter);
+  }
+  if (!HasShareLeft(
+          {.own = own.tokens, .all = occupancy.waiting_tokens, .places = limits.max_queued_tokens},
+          request.prompt.size())) {
+    return MakeRetryError(ErrorReason::kTokenBudget,
+                          "this caller's share of the queue's tokens is taken",
+                          kRetryAfter);
+  }
   return absl::OkStatus();
-}
-
-absl::Status CheckShareOfQueue(size_t waiting_of_caller,
-                               const SchedulerLimits& limits,
-                               const Occupancy& occupancy) {
-  const size_t places = size_t{limits.max_queued_requests} + FreeSeats(limits, occupancy);
-  const size_t room = places - std::min<size_t>(places, occupancy.waiting_requests);
-  if (waiting_of_caller < kShareOfQueue * room) return absl::OkStatus();
-  return MakeRetryError(
-      ErrorReason::kQueueFull, "this caller's share of the queue is taken", kRetryAfter);
 }
 
 }  // namespace phi::service

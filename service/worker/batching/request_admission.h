@@ -1,9 +1,9 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "service/worker/batching/waiting_queue.h"
 #include "service/worker/engine_request.h"
 
 namespace phi::service {
@@ -28,6 +28,9 @@ struct Occupancy {
   uint32_t running_sequences = 0;  // their samples, each of which needs a seat
 };
 
+// Those that wait beyond the seats that are free: the queue, whose places are limited.
+uint32_t QueuedRequests(const SchedulerLimits& limits, const Occupancy& occupancy);
+
 // KV blocks of that many tokens.
 uint32_t BlocksFor(uint64_t num_tokens);
 
@@ -35,20 +38,14 @@ uint32_t BlocksFor(uint64_t num_tokens);
 // never an input. More samples need no more: those that do not fit beside it wait for their turn.
 uint32_t BlocksNeeded(const EngineRequest& request);
 
-// Whether a request may join a scheduler so occupied: INVALID_ARGUMENT for one that is wrong in
-// itself, KV_CAPACITY for one that could never run, QUEUE_FULL or TOKEN_BUDGET for one that cannot
-// now. Those that can start at once do not count as queued. O(stop_token_ids + prompt).
+// Whether a request may join a scheduler so occupied, its caller's `own` part of what waits
+// included: INVALID_ARGUMENT for one that is wrong in itself, KV_CAPACITY for one that could never
+// run, QUEUE_FULL or TOKEN_BUDGET for one that cannot now, or whose caller has its share
+// (service/api/fair_share.h) of the queue's places or tokens. Those that can start at once do not
+// count as queued. O(stop_token_ids + prompt).
 absl::Status CheckAdmission(const EngineRequest& request,
                             const SchedulerLimits& limits,
-                            const Occupancy& occupancy);
-
-// A caller may have kShareOfQueue times as many requests waiting as there is room left, so that one
-// who floods a queue leaves a part of it to others, and each of them leaves a part of that.
-// QUEUE_FULL. Source: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory
-// packet switches" (IEEE/ACM Transactions on Networking, 1998).
-inline constexpr size_t kShareOfQueue = 8;
-absl::Status CheckShareOfQueue(size_t waiting_of_caller,
-                               const SchedulerLimits& limits,
-                               const Occupancy& occupancy);
+                            const Occupancy& occupancy,
+                            const Waiting& own);
 
 }  // namespace phi::service

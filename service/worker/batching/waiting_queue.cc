@@ -6,7 +6,10 @@
 
 namespace phi::service {
 
-void WaitingQueue::Push(std::string_view caller, uint64_t id, uint64_t cost) {
+void WaitingQueue::Push(std::string_view caller,
+                        uint64_t id,
+                        uint64_t cost,
+                        uint32_t prompt_tokens) {
   std::string name(caller);
   auto known = callers_.find(name);
   if (known == callers_.end()) {
@@ -14,7 +17,11 @@ void WaitingQueue::Push(std::string_view caller, uint64_t id, uint64_t cost) {
     known = callers_.emplace(std::move(name), std::prev(turns_.end())).first;
   }
   const Turn turn = known->second;
-  turn->entries.push_back({id, cost});
+  turn->entries.push_back({id, cost, prompt_tokens});
+  for (Waiting* waiting : {&turn->waiting, &total_}) {
+    ++waiting->requests;
+    waiting->tokens += prompt_tokens;
+  }
   const auto [place, is_new] = places_.emplace(id, Place{turn, std::prev(turn->entries.end())});
   PHI_CHECK(is_new, "request %llu waits twice", static_cast<unsigned long long>(id));
 }
@@ -37,6 +44,10 @@ bool WaitingQueue::Remove(uint64_t id) {
     place.caller->deficit -= place.entry->cost;
     front_.reset();
   }
+  for (Waiting* waiting : {&place.caller->waiting, &total_}) {
+    --waiting->requests;
+    waiting->tokens -= place.entry->prompt_tokens;
+  }
   place.caller->entries.erase(place.entry);
   places_.erase(found);
   if (place.caller->entries.empty()) {
@@ -46,9 +57,15 @@ bool WaitingQueue::Remove(uint64_t id) {
   return true;
 }
 
-size_t WaitingQueue::size_of(std::string_view caller) const {
+Waiting WaitingQueue::of(std::string_view caller) const {
   const auto found = callers_.find(std::string(caller));
-  return found == callers_.end() ? 0 : found->second->entries.size();
+  return found == callers_.end() ? Waiting() : found->second->waiting;
+}
+
+std::unordered_map<std::string, Waiting> WaitingQueue::by_caller() const {
+  std::unordered_map<std::string, Waiting> waiting;
+  for (const Caller& caller : turns_) waiting.emplace(caller.name, caller.waiting);
+  return waiting;
 }
 
 }  // namespace phi::service

@@ -9,6 +9,12 @@
 
 namespace phi::service {
 
+// Requests that wait, and the tokens of their prompts.
+struct Waiting {
+  uint32_t requests = 0;
+  uint32_t tokens = 0;
+};
+
 // Whose request is next: first in, first out for each caller, and between callers deficit round
 // robin on the cost in tokens, so that one with hundreds of requests delays another's only one by
 // its share. Source: Shreedhar and Varghese, "Efficient fair queueing using deficit round robin"
@@ -23,28 +29,31 @@ class WaitingQueue {
   // Tokens a turn. Small beside a large request: a caller of many small ones yields soon.
   static constexpr uint64_t kQuantum = 256;
 
-  // `id` waits behind its caller's others.
-  void Push(std::string_view caller, uint64_t id, uint64_t cost);
+  // `id` waits behind its caller's others; of its cost, `prompt_tokens` count as waiting.
+  void Push(std::string_view caller, uint64_t id, uint64_t cost, uint32_t prompt_tokens = 0);
   // The next one, the same until it is removed: it may have to wait for memory and is not overtaken
   // then. Ends turns, so it is no const method.
   std::optional<uint64_t> Front();
   // Takes it out; where it is Front, its caller pays its cost. False where it does not wait.
   bool Remove(uint64_t id);
 
-  size_t size() const { return places_.size(); }
   bool empty() const { return places_.empty(); }
-  size_t num_callers() const { return callers_.size(); }
-  size_t size_of(std::string_view caller) const;
+  const Waiting& total() const { return total_; }
+  Waiting of(std::string_view caller) const;
+  // Of all who have something waiting.
+  std::unordered_map<std::string, Waiting> by_caller() const;
 
  private:
   struct Entry {
     uint64_t id = 0;
     uint64_t cost = 0;
+    uint32_t prompt_tokens = 0;
   };
   struct Caller {
     std::string name;
     uint64_t deficit = kQuantum;
     std::list<Entry> entries = {};  // never empty
+    Waiting waiting = {};
   };
   using Turn = std::list<Caller>::iterator;
   struct Place {
@@ -56,6 +65,7 @@ class WaitingQueue {
   std::unordered_map<std::string, Turn> callers_;
   std::unordered_map<uint64_t, Place> places_;  // by id
   std::optional<uint64_t> front_;               // the one that Front gave, whose turn it still is
+  Waiting total_;
 };
 
 }  // namespace phi::service

@@ -1,20 +1,24 @@
 """More work than can be done, for seconds; tools/load/capacity.py measures the same for longer."""
 
 import concurrent.futures
+import contextlib
+import hashlib
 import json
 import subprocess
 import time
 
-from phi_client import Refusal
-from phi_programs import BIN, NANO, PATIENCE, Replica
+import grpc
+from certificates import Authority, Folder
+from phi_client import Client, Refusal
+from phi_programs import BIN, NANO, PATIENCE, Replica, Router, Worker
 from quiet import Quiet
 
 QUEUE = 8
 LOAD = ("--prompt=uniform:5-40", "--output=8", f"--timeout={PATIENCE}s")
 
 
-def start_bench(replica, *flags):
-    command = [BIN / "phictl", "bench", "--address", replica.router.address, "--json=-", *LOAD, *flags]
+def start_bench(router, *flags):
+    command = [BIN / "phictl", "bench", "--address", router.address, "--json=-", *LOAD, *flags]
     return subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
@@ -28,10 +32,10 @@ def test_row64_three_times_the_capacity_is_refused_early_and_the_rest_served(fig
     flags = (f"--max_queued_requests={QUEUE}", "--max_sequences=4")
     with Replica(NANO, 2, *flags) as replica:
         quiet = Quiet(replica)
-        most = report_of(start_bench(replica, "--concurrency=6", "--duration=4s", "--warm-up=1s"))
+        most = report_of(start_bench(replica.router, "--concurrency=6", "--duration=4s", "--warm-up=1s"))
         assert most["requests"]["failed"] == 0
         rate = 3 * most["answered_per_second"]
-        load = start_bench(replica, "--rate", rate, "--duration=6s", "--warm-up=1s")
+        load = start_bench(replica.router, "--rate", rate, "--duration=6s", "--warm-up=1s")
         refusal = None
         waiting = []
         with concurrent.futures.ThreadPoolExecutor(2 * QUEUE) as callers:
@@ -60,3 +64,46 @@ def refusal_now(replica):
     except Exception as error:  # noqa: BLE001  whatever it is, the test looks at it
         return Refusal(error)
     return None
+
+
+@contextlib.contextmanager
+def two_callers(path, *worker_flags):
+    """A router that knows two callers by their tokens: yields it, the PEM of its authority, and a token's file by name."""
+    authority, files = Authority("ours"), {}
+    certificates = Folder(path / "router").put(authority.issue("router"), authority.pem)
+    lines = []
+    for name in ("flood", "polite"):
+        files[name] = path / name
+        files[name].write_text(f"token-of-{name}")
+        lines.append(f"{name}:{hashlib.sha256(files[name].read_bytes()).hexdigest()}\n")
+    (path / "tokens").write_text("".join(lines))
+    worker = Worker(NANO, 1, *worker_flags)
+    router = Router([worker.address], f"--tls_cert={certificates.cert}", f"--tls_key={certificates.key}", f"--token_file={path / 'tokens'}")
+    try:
+        worker.wait_ready()
+        router.wait_ready()
+        yield router, certificates.ca, files
+    finally:
+        router.stop()
+        worker.stop()
+
+
+def test_row65_a_flood_leaves_another_caller_its_answers(tmp_path, figure):
+    with two_callers(tmp_path, "--max_sequences=4", f"--max_queued_requests={QUEUE}") as (router, ca, files):
+        flags = (f"--tls-ca={ca}", f"--token-file={files['flood']}")
+        most = report_of(start_bench(router, *flags, "--concurrency=6", "--duration=3s", "--warm-up=1s"))
+        load = start_bench(router, *flags, "--rate", 5 * most["answered_per_second"], "--duration=8s", "--warm-up=1s")
+        answered, refusals = 0, []
+        with contextlib.closing(Client(router.address, tls_ca=ca.read_bytes(), token=files["polite"].read_text())) as polite:
+            while load.poll() is None:
+                try:
+                    polite.generate([7] * 20, max_new_tokens=8, timeout=PATIENCE)
+                    answered += 1
+                except grpc.RpcError as error:
+                    refusals.append(Refusal(error))
+                time.sleep(0.1)
+        flood = report_of(load)
+        refused = flood["requests"]["failed"]
+        assert refused >= flood["requests"]["answered"], "no flood"
+        assert answered >= 10 and len(refusals) <= 0.1 * answered, (answered, refusals)
+        figure(f"row 65: {answered} of {answered + len(refusals)} calls beside a flood answered, of the flood's {flood['requests']['answered']} of {flood['requests']['answered'] + refused}")

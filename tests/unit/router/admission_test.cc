@@ -9,7 +9,7 @@
 namespace phi::service {
 namespace {
 
-constexpr RouterLoad kIdle{.inflight_requests = 0, .max_inflight_requests = 4, .draining = false};
+constexpr RouterLoad kIdle{.max_inflight_requests = 4};
 constexpr ReplicaLoad kReady{.ready = true,
                              .outstanding_tokens = 0,
                              .queued_requests = 0,
@@ -66,14 +66,37 @@ TEST(AdmitCallTest, CountsItsOwnCallsWhereTheReplicasNewsIsOld) {
   EXPECT_EQ(ReasonOf(AdmitCall(kIdle, std::vector{load, kReady})), "");
 }
 
+TEST(AdmitCallTest, Row65_WhoFloodsLeavesPlacesToOthers) {
+  // Of router and replicas, whichever take less.
+  for (const uint32_t max_inflight : {20, 30}) {
+    const RouterLoad flooded{
+        .inflight_requests = 18, .inflight_of_caller = 18, .max_inflight_requests = max_inflight};
+    const std::vector two(2, kReady);
+    EXPECT_EQ(ReasonOf(AdmitCall(flooded, two)), "QUEUE_FULL");
+    RouterLoad another = flooded;
+    another.inflight_of_caller = 0;
+    EXPECT_EQ(ReasonOf(AdmitCall(another, two)), "");
+    RouterLoad less = flooded;
+    less.inflight_requests = less.inflight_of_caller = 15;
+    EXPECT_EQ(ReasonOf(AdmitCall(less, two)), "");
+  }
+}
+
 TEST(AdmitCostTest, KvCacheMustHoldTheRequest) {
-  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 100}, std::vector{kReady})),
-            "");
+  // The last token is never an input.
   EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 101}, std::vector{kReady})),
+            "");
+  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 102}, std::vector{kReady})),
             "KV_CAPACITY");
   const ReplicaLoad bigger = With(kReady, [](ReplicaLoad& load) { load.kv_tokens = 501; });
-  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 101},
+  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 102},
                                std::vector{kReady, bigger})),
+            "");
+}
+
+TEST(AdmitCostTest, SamplesThatDoNotFitSideBySideTakeTurns) {
+  EXPECT_EQ(ReasonOf(AdmitCost({.prompt_tokens = 400, .max_new_tokens = 101, .num_samples = 16},
+                               std::vector{kReady})),
             "");
 }
 

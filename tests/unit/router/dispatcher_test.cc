@@ -37,7 +37,7 @@ TEST(ChooseReplicaTest, PropertyHoldsForRandomLoads) {
         below(2) == 0 ? std::nullopt : std::optional<size_t>(below(6));
     const auto chosen = ChooseReplica(loads, kCost, excluded, below(10));
     const auto eligible = [&](size_t i) {
-      return loads[i].ready && loads[i].kv_tokens >= kCost.total() && excluded != i;
+      return loads[i].ready && loads[i].kv_tokens >= kCost.kv_tokens() && excluded != i;
     };
     const auto rank = [&](size_t i) {
       return std::tuple(loads[i].outstanding_tokens, loads[i].queued_tokens);

@@ -300,20 +300,56 @@ TEST_F(SchedulerSharing, Row65_CallerOfOneIsServedBesideCallerOfHundreds) {
   ExpectAnswersAlone();
 }
 
-TEST(CheckShareOfQueue, Row65_WhoFloodsTheQueueLeavesRoomForOthers) {
-  const SchedulerLimits limits{.max_sequences = 4, .max_queued_requests = 64};
-  Occupancy occupancy{.running_sequences = 4};
-  const auto flood = [&] {
-    size_t waiting = 0;
-    while (occupancy.waiting_requests < limits.max_queued_requests &&
-           CheckShareOfQueue(waiting, limits, occupancy).ok()) {
-      ++waiting;
-      ++occupancy.waiting_requests;
+// Whoever floods, in requests or in tokens, leaves a part of the queue; in turn, so does the next
+// one.
+class ShareOfQueue : public testing::Test {
+ protected:
+  // How many requests of `prompt_tokens` a new caller has waiting when it is refused for the first
+  // time, and why it was.
+  std::pair<uint32_t, ErrorReason> Flood(uint32_t prompt_tokens) {
+    Waiting own;
+    for (;;) {
+      const absl::Status admitted =
+          CheckAdmission(Request(1, prompt_tokens), limits_, occupancy_, own);
+      if (!admitted.ok()) return {own.requests, GetErrorDetails(admitted)->reason};
+      for (uint32_t* requests : {&own.requests, &occupancy_.waiting_requests}) ++*requests;
+      for (uint32_t* tokens : {&own.tokens, &occupancy_.waiting_tokens}) *tokens += prompt_tokens;
     }
-    return waiting;
-  };
-  EXPECT_EQ(flood(), 57u);
-  EXPECT_GE(flood(), 6u);
+  }
+
+  SchedulerLimits limits_ = [] {
+    SchedulerLimits limits = SmallLimits();
+    limits.max_queued_requests = 64;
+    return limits;
+  }();
+  Occupancy occupancy_{.running_sequences = 4};
+};
+
+TEST_F(ShareOfQueue, Row65_WhoFloodsThePlacesLeavesSomeToOthers) {
+  EXPECT_EQ(Flood(1), std::pair(56U, ErrorReason::kQueueFull));
+  EXPECT_EQ(Flood(1), std::pair(7U, ErrorReason::kQueueFull));
+  EXPECT_EQ(Flood(1), std::pair(1U, ErrorReason::kQueueFull));
+}
+
+TEST_F(ShareOfQueue, Row65_WhoFloodsTheTokensLeavesSomeToOthers) {
+  limits_.max_queued_tokens = 1800;
+  EXPECT_EQ(Flood(100), std::pair(16U, ErrorReason::kTokenBudget));
+  EXPECT_EQ(Flood(100), std::pair(1U, ErrorReason::kTokenBudget));
+}
+
+TEST_F(ShareOfQueue, Row65_NoQueueIsTooSmallToBeShared) {
+  for (const uint32_t places : {2, 3, 8, 9}) {
+    limits_.max_queued_requests = places;
+    occupancy_ = {.running_sequences = 4};
+    EXPECT_EQ(Flood(1).first, places - 1);
+    EXPECT_EQ(Flood(1).first, 1U);
+  }
+}
+
+TEST_F(ShareOfQueue, WhatStartsAtOnceTakesNoShare) {
+  limits_.max_queued_requests = 1;
+  occupancy_ = {};
+  EXPECT_EQ(Flood(1).first, 4U + 1U);
 }
 
 TEST_F(SchedulerSharing, Row67_ShortPromptsPassALongOne) {

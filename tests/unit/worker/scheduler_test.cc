@@ -35,6 +35,7 @@ EngineRequest Request(uint64_t id, uint32_t prompt_tokens, uint32_t max_new_toke
   request.prompt.resize(prompt_tokens);
   std::iota(request.prompt.begin(), request.prompt.end(), 1U);
   request.max_new_tokens = max_new_tokens;
+  request.caller = std::to_string(id);  // one alone may not fill the queue
   request.arrival = kStart;
   return request;
 }
@@ -226,8 +227,8 @@ TEST_F(SchedulerTest, RefusesWhatIsWrongOrCanNeverRun) {
 
   SchedulerLimits tight = SmallLimits();
   tight.num_kv_blocks = 2;
-  EXPECT_EQ(ReasonOf(CheckAdmission(Request(1, 30, 4), tight, {})), ErrorReason::kKvCapacity);
-  EXPECT_TRUE(CheckAdmission(Request(1, 30, 3), tight, {}).ok());
+  EXPECT_EQ(ReasonOf(CheckAdmission(Request(1, 30, 4), tight, {}, {})), ErrorReason::kKvCapacity);
+  EXPECT_TRUE(CheckAdmission(Request(1, 30, 3), tight, {}, {}).ok());
   EngineRequest samples = Request(1, 4);
   samples.num_samples = 0;
   EXPECT_EQ(ReasonOf(scheduler_.Submit(samples)), ErrorReason::kFieldOutOfRange);

@@ -123,6 +123,22 @@ class StepLoopTest : public testing::Test {
   StepLoop loop_;
 };
 
+TEST_F(StepLoopTest, Row65_AFloodLeavesPlacesBeforeAnyStepSeesIt) {
+  // Nothing has started: all of it lies in the inbox. 8 seats, 8 places.
+  ASSERT_TRUE(loop_.WarmUp().ok());
+  uint64_t id = 0;
+  const auto submit = [&](const std::string& caller) {
+    EngineRequest request = Request(++id, 10, 1);
+    request.caller = caller;
+    return loop_.Submit(std::move(request), std::make_shared<RecordingSink>());
+  };
+  while (submit("flood").ok()) ASSERT_LT(id, 100u);
+  EXPECT_EQ(id, 8u + 7u + 1u);
+  EXPECT_EQ(ReasonOf(submit("flood")), ErrorReason::kQueueFull);
+  EXPECT_TRUE(submit("another").ok());
+  loop_.Start();
+}
+
 TEST_F(StepLoopTest, AnswersTheSameAloneAndInCompany) {
   ASSERT_TRUE(loop_.WarmUp().ok());
   loop_.Start();
@@ -197,7 +213,7 @@ TEST_F(StepLoopTest, RefusesAtOnceWhenFull) {
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   for (uint64_t id = 1; id <= 16; ++id) {
     EngineRequest request = Request(id, 4, 30);
-    request.caller = std::to_string(id % 4);  // one alone may not fill the queue
+    request.caller = std::to_string(id);  // who has something waiting may not take the last place
     sinks.push_back(Submit(request));
   }
   EXPECT_EQ(ReasonOf(loop_.Submit(Request(17, 4, 30), std::make_shared<RecordingSink>())),

@@ -22,7 +22,7 @@ TEST(WaitingQueue, OneCallerIsFirstInFirstOut) {
   for (uint64_t id = 1; id <= 5; ++id) queue.Push("a", id, 1 + id * 700 % 3000);
   for (uint64_t id = 1; id <= 5; ++id) EXPECT_EQ(Pop(queue), id);
   EXPECT_TRUE(queue.empty());
-  EXPECT_EQ(queue.num_callers(), 0u);
+  EXPECT_TRUE(queue.by_caller().empty());
 }
 
 TEST(WaitingQueue, Row65_CallersShareByCost) {
@@ -58,7 +58,7 @@ TEST(WaitingQueue, FrontStaysWhileOthersComeAndIsNotOwedAfterItsEnd) {
   EXPECT_TRUE(queue.Remove(1));
   EXPECT_FALSE(queue.Remove(1));
   EXPECT_EQ(queue.Front(), 2u);
-  EXPECT_EQ(queue.num_callers(), 1u);
+  EXPECT_EQ(queue.by_caller().size(), 1u);
 }
 
 // Nobody starves: whatever others do, one is served after at most this much of others' cost.
@@ -76,7 +76,7 @@ TEST(WaitingQueue, Row65_NobodyStarves) {
     std::map<uint64_t, Waiting> waiting;
     uint64_t last_id = 0;
     for (int i = 0; i < 3000; ++i) {
-      if (random() % 2 == 0 && queue.size() < 200) {
+      if (random() % 2 == 0 && queue.total().requests < 200) {
         Waiting request{.caller = std::to_string(random() % 4), .cost = 1 + random() % kLargest};
         request.ahead_own = request.cost;
         for (const auto& [id, other] : waiting)
@@ -101,7 +101,7 @@ TEST(WaitingQueue, Row65_NobodyStarves) {
             request.served_since[served.mapped().caller] += served.mapped().cost;
         }
       }
-      ASSERT_EQ(queue.size(), waiting.size());
+      ASSERT_EQ(queue.total().requests, waiting.size());
     }
   }
 }

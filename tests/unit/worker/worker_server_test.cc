@@ -298,7 +298,9 @@ TEST_F(WorkerServerTest, FullQueueIsRefusedWithRetryInfo) {
   std::vector<std::unique_ptr<TokenStream>> streams;
   for (int i = 0; i < 8; ++i) {
     contexts.push_back(std::make_unique<grpc::ClientContext>());
-    streams.push_back(Start(Request(300), *contexts.back()));
+    proto::StartGeneration request = Request(300);
+    request.set_caller(std::to_string(i));  // one alone may not fill the queue
+    streams.push_back(Start(request, *contexts.back()));
   }
   const auto full = [this] {
     const Occupancy occupancy = loop_.load().occupancy;
