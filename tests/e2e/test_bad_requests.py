@@ -1,17 +1,25 @@
 """What a caller may not ask: one clear error each, by code, reason and field, and the next request is served as before."""
 
+import statistics
+import time
+
 import grpc
 import pytest
 from phi_client import Client, Refusal, message_class
-from phi_programs import Replica
+from phi_programs import SANITIZED, Replica, wait_until
 
 PROMPT = "def f():\n"
 
 
 @pytest.fixture(scope="module")
-def client():
-    with Replica(tensor_parallel=2) as replica:
-        yield replica.client
+def replica():
+    with Replica(tensor_parallel=2) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def client(replica):
+    return replica.client
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +136,31 @@ def test_a_deadline_ends_the_call(client):
     with pytest.raises(grpc.RpcError) as error:
         client.generate(PROMPT, timeout=0.000001, max_new_tokens=400, ignore_eos=True)
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_refusal_costs_little(replica, figure):
+    """The router's own time is less than a millisecond where nothing is tokenized; the caller's, with the way there and back, is short."""
+    context = replica.client.model_info().context_tokens
+    bad = ({"top_p": 5.0}, {"max_new_tokens": 0}, {"stop": [""]}, {"stop_token_ids": [2**32 - 1]}, {"model": "other"}, {"request_id": "\n"})
+    bodies = [b"\xff", *(Client.request(PROMPT, **fields).SerializeToString() for fields in bad), Client.request([5] * context).SerializeToString()]
+    call = replica.client._unary("Generate", "phi.v1.GenerateRequest", "phi.v1.GenerateResponse")
+
+    def own_times():
+        """(calls that took less than a millisecond of the router, all calls)"""
+        of = "phi_router_overhead_seconds"
+        return [replica.router.metric(f"{of}_{series}") for series in ('bucket{method="Generate",le="0.001"}', 'count{method="Generate"}')]
+
+    before, seconds = own_times(), []
+    for index in range(400):
+        start = time.monotonic()
+        refused = call.future(bodies[index % len(bodies)], timeout=30).exception()
+        seconds.append(time.monotonic() - start)
+        assert Refusal(refused).reason, refused
+    wait_until(lambda: own_times()[1] - before[1] == len(seconds), "all are counted")
+    below = (own_times()[0] - before[0]) / len(seconds)
+    median = statistics.median(seconds)
+    figure(f"refused without tokenization: {median * 1e3:.2f} ms in the median for the caller; {below:.1%} below 1 ms of the router's own time")
+    assert SANITIZED or (median < 0.005 and below >= 0.95)
 
 
 def test_texts_that_look_dangerous_are_ordinary(client):

@@ -1,6 +1,6 @@
 // Any tokens through a TextStream with any stops: deltas are whole characters, joined they are the
-// whole decode up to the stop that a plain search finds, every token is counted once, and nothing
-// depends on how the same bytes are cut into tokens.
+// whole decode up to the stop that a look at the whole finds, every token is counted once, and
+// nothing depends on how the same bytes are cut into tokens.
 
 #include <algorithm>
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include "service/text/text_stream.h"
 #include "service/text/utf8.h"
 #include "tests/unit/text/golden_data.h"
+#include "tests/unit/text/stop_reference.h"
 
 namespace {
 
@@ -81,22 +82,13 @@ Outcome Run(const std::vector<uint32_t>& ids, const StopRules& rules, std::strin
   return outcome;
 }
 
-// The text up to the stop string that is complete first, of those the longest: searched for in the
-// whole, which is only right where there are no conditions.
-std::string CutByPlainSearch(const std::string& whole, const StopRules& rules) {
-  size_t cut = whole.size();
-  size_t first_end = std::string::npos;
-  size_t longest = 0;
-  for (const std::string& stop : rules.strings) {
-    const size_t begin = whole.find(stop);
-    if (begin == std::string::npos) continue;
-    const size_t end = begin + stop.size();
-    if (end > first_end || (end == first_end && stop.size() < longest)) continue;
-    first_end = end;
-    longest = stop.size();
-    cut = rules.include_stop ? end : begin;
-  }
-  return whole.substr(0, cut);
+// The text up to the first stop, searched for in the whole.
+std::string CutByReference(const std::string& whole,
+                           const StopRules& rules,
+                           std::string_view prompt) {
+  const auto stop = phi::service::FirstStop(prompt, whole, rules, [](size_t) { return true; });
+  if (!stop) return whole;
+  return whole.substr(0, rules.include_stop ? stop->span.end : stop->span.begin);
 }
 
 // The same bytes as single-byte tokens.
@@ -139,7 +131,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Outcome in_bytes = Run(ByteTokens(ids), rules, prompt);
   PHI_CHECK(in_tokens.text == in_bytes.text, "the cut depends on the tokens");
   PHI_CHECK(in_tokens.stopped == in_bytes.stopped, "the stop depends on the tokens");
-  PHI_CHECK(!rules.conditions.empty() || in_tokens.text == CutByPlainSearch(whole, rules),
-            "not the first stop");
+  PHI_CHECK(in_tokens.text == CutByReference(whole, rules, prompt), "not the first stop");
   return 0;
 }

@@ -6,6 +6,7 @@
 #include "service/access/small_file.h"
 #include "service/api/error.h"
 #include "service/api/exit_code.h"
+#include "service/api/grpc_deadline.h"
 #include "service/api/grpc_status.h"
 
 namespace phi::phictl {
@@ -62,7 +63,8 @@ std::shared_ptr<grpc::Channel> Connect(const Connection& connection,
 
 std::unique_ptr<grpc::ClientContext> NewContext(const Connection& connection) {
   auto context = std::make_unique<grpc::ClientContext>();
-  context->set_deadline(absl::ToChronoTime(absl::Now() + connection.timeout));
+  context->set_deadline(
+      service::ToGrpcDeadline(service::After(service::SteadyNow(), connection.timeout)));
   if (!connection.token.empty())
     context->AddMetadata("authorization", "Bearer " + connection.token);
   return context;

@@ -23,8 +23,9 @@ def server(request):
     if not option("--address"):
         program = Serve()
         program.wait_ready()
-    client = Client(program.address if program else option("--address"), tls_ca=ca, token=option("--token"))
-    yield Server(client, option("--token"))
-    client.close()
+    address = program.address if program else option("--address")
+    asked = Server(lambda: Client(address, tls_ca=ca, token=option("--token")))
+    yield asked
+    asked.client.close()
     if program:
         assert program.stop() == 0

@@ -84,11 +84,11 @@ class Answer:
 
 
 class Server:
-    """The server under test: its calls, and what it says of itself."""
+    """The server under test: its calls, and what it says of itself. `connect()`: one more Client, on a connection of its own."""
 
-    def __init__(self, client, token=None):
-        self.client = client
-        self.token = token
+    def __init__(self, connect):
+        self.connect = connect
+        self.client = connect()
 
     @functools.cached_property
     def info(self):

@@ -10,26 +10,21 @@ from phi_client import Client, Refusal, message_class
 TEXTS = ("def f(x):\n    return x\n", "", " ", "\0", "é🐍\u202e\U0010ffff", "<|endoftext|>", "a\tb\r\n  c", "0123456789" * 20)
 LARGE = "For `Generate`, n · max_new_tokens · (logprobs + 1) is at most 32768, else `RESPONSE_TOO_LARGE`: stream instead."
 DEADLINES = "The engine stops at the smaller of `time_limit` and the call's deadline less a margin"
-PARAMETERS = "phi.v1.GenerationParameters"
 UNARY_LIMIT = 32768
 
 
-def large(answer_entries):
-    """n and logprobs at their most and as many tokens as make that many entries; each sample ends with its first token."""
-
-    def ask(server):
-        n, logprobs = int(server.limits["parameters.n"].max), 15
-        tokens = answer_entries // (n * (logprobs + 1))
-        return {"n": n, "logprobs": logprobs, "max_new_tokens": tokens, "logit_bias": {7: 100.0}, "stop_token_ids": [7]}
-
-    return ask
+def large(n, max_new_tokens, logprobs, entries):
+    """A request for so many entries; each sample ends with its first token."""
+    assert n * max_new_tokens * (logprobs + 1) == entries
+    return {"n": n, "logprobs": logprobs, "max_new_tokens": max_new_tokens, "logit_bias": {7: 100.0}, "stop_token_ids": [7]}
 
 
+ONE_TOO_MANY = large(11, 331, 8, UNARY_LIMIT + 1)
 WHOLES = (
-    Row("answer-at-the-limit", LARGE, large(UNARY_LIMIT), Answered(lambda server, answer: len(answer.samples) == 16)),
-    Row("answer-over-the-limit", LARGE, large(UNARY_LIMIT + 256), Refused("INVALID_ARGUMENT", "RESPONSE_TOO_LARGE",
+    Row("answer-at-the-limit", LARGE, large(16, 128, 15, UNARY_LIMIT), Answered(lambda server, answer: len(answer.samples) == 16)),
+    Row("answer-over-the-limit", LARGE, ONE_TOO_MANY, Refused("INVALID_ARGUMENT", "RESPONSE_TOO_LARGE",
         "parameters.max_new_tokens"), methods=("Generate",)),
-    Row("answer-over-the-limit-streams", LARGE, large(UNARY_LIMIT + 256), Answered(lambda server, answer: len(answer.samples) == 16),
+    Row("answer-over-the-limit-streams", LARGE, ONE_TOO_MANY, Answered(lambda server, answer: len(answer.samples) == 11),
         methods=("GenerateStream",)),
     Row("usage-and-timings", "the summary (usage, timings) in the last of all", {"max_new_tokens": 9, "ignore_eos": True},
         Answered(lambda server, answer: usage_and_timings(server, answer))),
@@ -86,36 +81,6 @@ def request_id_of_every_call(server):
         assert len(ids) == 2 and all(re.fullmatch("[!-~]{8,128}", name) for name in ids), method
 
 
-def model_info_is_what_is_served(server):
-    info = server.info
-    assert info.model_name and info.version and re.fullmatch("[0-9a-f]{64}", info.fingerprint)
-    assert info.dtype and 0 < info.vocabulary_tokens <= info.architecture.vocab_size and info.context_tokens > 1
-    for field in info.architecture.DESCRIPTOR.fields:
-        assert getattr(info.architecture, field.name) > 0, field.name
-    assert info.replicas and all(replica.state == "ready" and replica.world_size >= 1 for replica in info.replicas)
-
-
-def model_info_publishes_every_limit_and_default(server):
-    fields = {field.name for field in message_class(PARAMETERS).DESCRIPTOR.fields}
-    assert {f"parameters.{name}" for name in fields - {"seed", "include_stop", "ignore_eos"}} == set(server.limits)
-    defaults = server.info.defaults
-    without = {"seed", "logit_bias", "stop", "stop_token_ids", "stop_conditions", "logprobs", "truncate_prompt"}
-    assert {field.name for field, _ in defaults.ListFields()} <= fields - without
-    assert all(defaults.HasField(name) for name in fields - without)
-    assert (defaults.max_new_tokens, defaults.temperature, defaults.top_p, defaults.n) == (256, 0, 1, 1)
-    assert defaults.time_limit.ToNanoseconds() / 1e9 == server.limits["parameters.time_limit"].max
-
-
-def defaults_are_what_unset_means(server):
-    """The published defaults, sent, give what a request without them gives."""
-    parameters = type(server.info.defaults)()
-    parameters.CopyFrom(server.info.defaults)
-    parameters.max_new_tokens = 12
-    request = Client.request(PROMPT)
-    request.parameters.CopyFrom(parameters)
-    assert server.generate(request.SerializeToString()).samples == server.answer(max_new_tokens=12).samples
-
-
 def health_names(server):
     assert {server.client.health(name) for name in ("", "liveness", "readiness")} == {"SERVING"}
     body = message_class("grpc.health.v1.HealthCheckRequest")(service="no.such.Service").SerializeToString()
@@ -157,9 +122,11 @@ def message_size(server):
         return b"\x0a" + bytes([size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14]) + b"x" * size
 
     cap = 256 * 1024
-    under = server.generate(of_bytes(cap - 4))
+    most, one_more = of_bytes(cap - 4), of_bytes(cap - 3)
+    assert (len(most), len(one_more)) == (cap, cap + 1)
+    under = server.generate(most)
     assert isinstance(under, Refusal) and under.reason == "PROMPT_TOO_LONG", under
-    assert server.generate(of_bytes(cap + 1)).code.name == "RESOURCE_EXHAUSTED"
+    assert server.generate(one_more).code.name == "RESOURCE_EXHAUSTED"
 
 
 def whole_time(server, **asked):
@@ -211,18 +178,46 @@ def as_it_grows(server):
     assert len(messages) > 10 and len(messages[0].token_ids) < 60
 
 
-def numbers_of_the_model(server):
-    limits = server.limits
-    for field in ("max_new_tokens", "min_new_tokens", "truncate_prompt"):
-        assert limits[f"parameters.{field}"].max == server.context
-    assert limits["parameters.top_k"].max == server.vocabulary == limits["parameters.stop_token_ids"].max + 1
-
-
 def codes_say_what_to_do(server):
     """Wrong whatever the state: the same refusal each time, and no hint to try again."""
     refusals = [server.generate({"prompt": PROMPT, "top_p": 3.0}) for _ in range(3)]
     assert all(refusal.code.name == "INVALID_ARGUMENT" and refusal.retry_seconds is None for refusal in refusals)
     assert not any("grpc-retry-pushback-ms" in refusal.metadata for refusal in refusals)
+
+
+def refused_for_load(server, clients, calls):
+    """Opens endless streams, on as many connections as it takes, until the server has enough; the Refusal."""
+    request = Client.request([5], max_new_tokens=server.context - 1, ignore_eos=True).SerializeToString()
+    for _ in range(8):
+        clients.append(server.connect())
+        calls += [clients[-1].stream_bytes(request, timeout=PATIENCE) for _ in range(120)]  # a connection takes 128
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            for call in calls:
+                if call.done() and call.code() != grpc.StatusCode.OK:
+                    return Refusal(call)
+            time.sleep(0.01)
+    raise AssertionError(f"{len(calls)} streams at once were taken")
+
+
+def a_refusal_to_be_tried_again(server):
+    """Its id is a trailer: with initial metadata, gRPC's own retries, and the pushback, would never see the call."""
+    clients, calls = [], []
+    try:
+        refusal = refused_for_load(server, clients, calls)
+    finally:
+        for call in calls:
+            call.cancel()
+        for client in clients:
+            client.close()
+    assert refusal.code.name == "RESOURCE_EXHAUSTED" and refusal.reason and refusal.domain == "phi-serve", refusal
+    assert re.fullmatch("[!-~]{8,128}", refusal.metadata["phi-request-id"])
+    assert "phi-request-id" not in refusal.initial_metadata
+    assert refusal.retry_seconds > 0 and int(refusal.metadata["grpc-retry-pushback-ms"]) == round(1000 * refusal.retry_seconds)
+    until = time.monotonic() + PATIENCE
+    while not isinstance(answer := server.generate({"prompt": PROMPT, "max_new_tokens": 1}), Answer):
+        assert time.monotonic() < until, answer
+        time.sleep(0.05)
 
 
 CALLS = (
@@ -231,16 +226,13 @@ CALLS = (
     CallRow("detokenize-ids", "Token ids lie below the tokenizer's vocabulary.", detokenize_refuses_what_is_no_token),
     CallRow("malformed-everywhere", "Bytes that are not the message", malformed_everywhere),
     CallRow("request-id-everywhere", "as the initial metadata `phi-request-id` of every call, failed ones too", request_id_of_every_call),
-    CallRow("model-info", "| the model, every default, every limit, the replicas |", model_info_is_what_is_served),
-    CallRow("model-info-limits", "| the model, every default, every limit, the replicas |", model_info_publishes_every_limit_and_default),
-    CallRow("defaults", "unset means the published default", defaults_are_what_unset_means),
     CallRow("health", '`grpc.health.v1.Health` for the names `""`, `liveness` and `readiness`', health_names),
     CallRow("health-watch", '`grpc.health.v1.Health` for the names `""`, `liveness` and `readiness`', health_watch_tells_the_state_at_once),
     CallRow("reflection", "and server reflection (`--reflection`)", reflection_names_the_services),
     CallRow("unary", "| `Generate` | `GenerateRequest` | `GenerateResponse` | one answer, whole |", one_answer_whole),
     CallRow("stream", "| stream of `GenerateStreamResponse` | the same answer as it grows |", as_it_grows),
-    CallRow("numbers", "`GetModelInfo` gives the numbers.", numbers_of_the_model),
     CallRow("codes", "The code says what to do", codes_say_what_to_do),
+    CallRow("tried-again-request-id", "where a refusal may be tried again it is a trailer", a_refusal_to_be_tried_again),
     CallRow("unknown-method", "Errors of gRPC itself, such as an unknown method, do not.", unknown_methods_are_grpcs),
     CallRow("compressed", "and compressed messages are not accepted", compressed_messages_are_refused),
     CallRow("message-size", "A message is at most 256 KiB", message_size),

@@ -1,10 +1,10 @@
 """What each parameter does, by properties that hold for any model. A check is true, or asserts what it is about."""
 
+import itertools
 import math
 from collections import Counter
 
-from contract import PROMPT, Answered, Row
-from phi_client import enum_value
+from contract import PATIENCE, PROMPT, Answered, CallRow, Row
 
 # Long enough that a model repeats itself; stops end most of them earlier.
 LONG = {"max_new_tokens": 24, "ignore_eos": True}
@@ -47,6 +47,24 @@ def pieces_are_the_text(server, answer):
     return joined.decode(errors="replace") == answer.first.text
 
 
+def logprobs_travel_with_the_last_byte(server):
+    """After each message of a stream: those tokens have been told whose last byte is in the text so far, and no other."""
+    free = server.first(**LONG).text
+    for stops in ([], [free[8:20] + "\u2603"], [free[:30] + "\u2603", free[-3:] + "\u2603"]):
+        messages = list(server.client.stream(PROMPT, timeout=PATIENCE, logprobs=0, stop=stops, **LONG))
+        pieces = [entry.piece for message in messages for entry in message.logprobs]
+        text = "".join(message.text for message in messages)
+        assert b"".join(pieces).decode() == text == free
+        ends = list(itertools.accumulate(map(len, pieces)))
+        size = told = 0
+        for message in messages:
+            assert [entry.token_id for entry in message.logprobs] == list(message.token_ids)
+            size += len(message.text.encode())
+            told += len(message.token_ids)
+            assert told == sum(end <= size for end in ends), (told, size, ends)
+        assert told == LONG["max_new_tokens"]
+
+
 def follows_the_penalties(server, answer):
     """Each greedy token is the first of log-probability less penalties, counted over the output; prompts do not count."""
     parameters, seen, told = answer.asked, Counter(), 0
@@ -61,6 +79,37 @@ def follows_the_penalties(server, answer):
         seen[token_id] += 1
     assert max(seen.values()) > 0 and (told > len(seen) // 2 or min(frequency, presence) < 0)
     return True
+
+
+def repeats(server, token, bias, penalties):
+    """Whether a token that the bias brings about once comes a second time."""
+    ids = server.first(max_new_tokens=2, ignore_eos=True, logit_bias={token: bias}, **penalties).ids
+    assert ids[0] == token, (ids, token, bias)
+    return ids[1] == token
+
+
+def least_bias(server, token, least, penalties):
+    """The bias from which on the token is repeated; more than `least`."""
+    below, above = least, 100.0
+    assert repeats(server, token, above, penalties) and not repeats(server, token, below, penalties)
+    while above - below > 0.002:
+        middle = (below + above) / 2
+        below, above = (below, middle) if repeats(server, token, middle, penalties) else (middle, above)
+    return above
+
+
+def penalties_in_order(server):
+    """Bias is what makes up for frequency and presence, and repetition, which multiplies, has been there before them all."""
+    repetition, frequency, presence = 1.5, 1.0, 0.5
+    alone, together = ({"repetition_penalty": repetition, **more} for more in ({}, {"frequency_penalty": frequency, "presence_penalty": presence}))
+    top = server.first(max_new_tokens=1, ignore_eos=True, logprobs=20).logprobs[0].top
+    for entry in top:
+        least = top[0].logprob - entry.logprob + 0.1  # with it the token comes first; those of the prompt are penalized at once
+        if entry.token_id not in server.prompt_ids and not repeats(server, entry.token_id, least, alone):
+            difference = least_bias(server, entry.token_id, least, together) - least_bias(server, entry.token_id, least, alone)
+            assert abs(difference - (frequency + presence)) < 0.02, difference
+            return
+    raise AssertionError("each of twenty tokens repeats itself")
 
 
 def differs_from_greedy(server, answer):
@@ -131,7 +180,7 @@ PENALTIES = (
         {**LONG, "frequency_penalty": -2.0, "logprobs": 20}, Answered(follows_the_penalties)),
     Row("presence_penalty-counts-once", "Taken off a token's logit once it stands in the output.",
         {**LONG, "presence_penalty": 2.0, "logprobs": 20}, Answered(follows_the_penalties)),
-    Row("penalties-together", "Order on the logits: repetition, frequency and presence penalties, bias, masks",
+    Row("presence_penalty-beside-frequency_penalty", "Taken off a token's logit once it stands in the output.",
         {**LONG, "presence_penalty": 0.5, "frequency_penalty": 0.25, "logprobs": 20}, Answered(follows_the_penalties)),
     Row("logit_bias-forces", "Added to the logits of these token ids.",
         lambda server: {**LONG, "logit_bias": {server.token_of("+"): 100.0}}, all_ids_are(lambda server: server.token_of("+"))),
@@ -195,66 +244,13 @@ STOPS = (
 )  # fmt: skip
 
 
-def condition(name):
-    return enum_value("phi.v1.StopCondition", f"STOP_CONDITION_{name}")
-
-
-def matched(name, holds):
-    """Where the condition ended the text, the text is what `holds` says, and the free text goes on behind it."""
-
-    def check(server, answer):
-        free = server.first(**{k: v for k, v in answer.asked.items() if k not in ("stop_conditions", "prompt")}).text
-        assert free.startswith(answer.first.text)
-        if answer.first.reason == "STOP_CONDITION":
-            assert answer.first.finish.condition == condition(name)
-            return holds(answer.first.text, free)
-        return answer.first.text == free and not holds(None, free)
-
-    return Answered(check)
-
-
-def line_end(text, free):
-    return "\n" in free if text is None else free[: free.index("\n")] == text
-
-
-def top_level(text, free):
-    starts = [i for i in range(len(free)) if (i == 0 or free[i - 1] == "\n") and not free[i].isspace()]  # the prompt ends its line
-    return bool(starts) if text is None else free[: starts[0]] == text
-
-
-def newline_forced(name, taken):
-    """Every token is a newline: the text ends before the first of them that completes the condition."""
-    return Row(f"stop_conditions-{name}", "Ends for code.",
-        lambda server: {**LONG, "logit_bias": {server.token_of("\n"): 100.0}, "stop_conditions": [condition(name)]},
-        Answered(lambda server, answer: (answer.first.reason, answer.first.text) == ("STOP_CONDITION", taken)
-                 and answer.first.finish.condition == condition(name)))  # fmt: skip
-
-
-CONDITIONS = (
-    newline_forced("LINE_END", ""),
-    newline_forced("BLANK_LINE", ""),
-    Row("stop_conditions-LINE_END-of-a-text", "`LINE_END`: the first line is whole.", {**LONG, "max_new_tokens": 48, "stop_conditions": [1]},
-        matched("LINE_END", line_end)),
-    Row("stop_conditions-TOP_LEVEL-of-a-text", "`TOP_LEVEL`: a non-blank line at column 0.", {**LONG, "max_new_tokens": 48, "stop_conditions": [4]},
-        matched("TOP_LEVEL", top_level)),
-    Row("stop_conditions-DEDENT-at-once", "`DEDENT`: a non-blank line indented less than the prompt's last non-blank line",
-        lambda server: {**LONG, "prompt": "def f():\n    x = 1\n", "logit_bias": {server.token_of("+"): 100.0},
-                        "stop_conditions": [condition("DEDENT")]},
-        Answered(lambda server, answer: (answer.first.reason, answer.first.text, answer.first.finish.generated_tokens)
-                 == ("STOP_CONDITION", "", 1))),
-    Row("stop_conditions-DEDENT-not-when-level", "`DEDENT`: a non-blank line indented less than the prompt's last non-blank line",
-        lambda server: {**LONG, "prompt": "x = 1\n", "logit_bias": {server.token_of("+"): 100.0}, "stop_conditions": [condition("DEDENT")]},
-        Answered(lambda server, answer: answer.first.reason == "MAX_NEW_TOKENS")),
-)  # fmt: skip
-
 OTHERS = (
     Row("logprobs-unset", "Unset: none; 0: of the chosen token only.", LONG, Answered(lambda server, answer: not answer.first.logprobs)),
     Row("logprobs-0", "Unset: none; 0: of the chosen token only.", {**LONG, "logprobs": 0},
         Answered(lambda server, answer: len(answer.first.logprobs) == 24 and not any(e.top for e in answer.first.logprobs))),
     Row("logprobs-20-of-greedy", LOGPROBS, {**LONG, "logprobs": 20}, Answered(ordered_logprobs)),
     Row("logprobs-20-of-sampled", LOGPROBS, {**DRAWN, "temperature": 2.0, "logprobs": 20}, Answered(ordered_logprobs)),
-    Row("logprobs-pieces", "ids and log-probabilities travel with the message that carries the last byte of their token",
-        {**LONG, "logprobs": 0}, Answered(pieces_are_the_text)),
+    Row("logprobs-pieces", LOGPROBS, {**LONG, "logprobs": 0}, Answered(pieces_are_the_text)),
     Row("truncate_prompt-keeps-the-end", "Keep only that many tokens from the prompt's end.", {**LONG, "truncate_prompt": 5},
         Answered(lambda server, answer: answer.summary.usage.prompt_tokens == 5
                  and answer.samples == server.answer(prompt=server.prompt_ids[-5:], **LONG).samples)),
@@ -277,4 +273,9 @@ OTHERS = (
         Answered(lambda server, answer: answer.first.text.endswith("\ufffd"))),
 )  # fmt: skip
 
-ROWS = (*SAMPLING, *PENALTIES, *SEVERAL, *STOPS, *CONDITIONS, *OTHERS)
+ROWS = (*SAMPLING, *PENALTIES, *SEVERAL, *STOPS, *OTHERS)
+CALLS = (
+    CallRow("penalties-together", "Order on the logits: repetition, frequency and presence penalties, bias, masks", penalties_in_order),
+    CallRow("logprobs-travel", "ids and log-probabilities travel with the message that carries the last byte of their token",
+            logprobs_travel_with_the_last_byte),
+)  # fmt: skip

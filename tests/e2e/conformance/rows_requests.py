@@ -67,7 +67,13 @@ PROMPTS = (
         "prompt-fills-the-context",
         PROMPT_ENDS,
         lambda server: {"prompt": [5] * server.context},
-        Refused("INVALID_ARGUMENT", "PROMPT_TOO_LONG", "token_ids"),
+        Refused("INVALID_ARGUMENT", "PROMPT_TOO_LONG", "token_ids", says=lambda server: (f" {server.context} tokens ", f"of {server.context}")),
+    ),
+    Row(
+        "prompt-longer-than-the-context",
+        PROMPT_ENDS,
+        lambda server: {"prompt": [5] * (server.context + 1)},
+        Refused("INVALID_ARGUMENT", "PROMPT_TOO_LONG", "token_ids", says=lambda server: (f" {server.context + 1} tokens ", f"of {server.context}")),
     ),
     Row(
         "prompt-text-too-long",

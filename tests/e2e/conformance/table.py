@@ -2,11 +2,13 @@
 
 import rows_bounds
 import rows_calls
+import rows_conditions
+import rows_info
 import rows_parameters
 import rows_requests
 
-ROWS = (*rows_requests.ROWS, *rows_bounds.ROWS, *rows_parameters.ROWS, *rows_calls.ROWS)
-CALLS = rows_calls.CALLS
+ROWS = (*rows_requests.ROWS, *rows_bounds.ROWS, *rows_parameters.ROWS, *rows_conditions.ROWS, *rows_calls.ROWS)
+CALLS = (*rows_parameters.CALLS, *rows_conditions.CALLS, *rows_info.CALLS, *rows_calls.CALLS)
 
 # Reasons that no request alone brings about, and the test that shows each.
 REASONS_ELSEWHERE = {
@@ -41,6 +43,7 @@ SENTENCES_ELSEWHERE = {
     "Never in this version of the API: beams, grammars, LoRA.": "tests/e2e/test_api_descriptor.py",
     "UNKNOWN does not occur": "tests/unit/api/error_test.cc::EveryReasonTravelsOverGrpcAndBack",
     "Nothing is allocated on a replica for a call that is refused.": "tests/unit/router/router_limits_test.cc::RefusalsNameReasonAndField",
+    "A refusal that needs no tokenization costs the router less than a millisecond.": "tests/e2e/test_bad_requests.py::test_a_refusal_costs_little",
     "A reader that takes nothing for `--slow_reader_timeout` is cut off": "tests/unit/router/router_limits_test.cc::IsCutOff",
     "At a call's end there is one log line": "tests/e2e/test_metrics.py::test_one_log_line_a_call_without_its_text",
 }

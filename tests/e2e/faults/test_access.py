@@ -1,20 +1,19 @@
 """Who gets in: TLS and mTLS on both hops, rotation, bearer tokens and their limits; see docs/reliability.md."""
 
-import contextlib
 import hashlib
 import os
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 import time
 
 import grpc
 import pytest
 from certificates import Authority, Folder
-from phi_client import Client, Refusal, enum_name, message_class
-from phi_programs import BIN, NANO, PATIENCE, Program, Router, Worker, free_port, wait_until
+from phi_client import Refusal, enum_name, message_class
+from phi_programs import NANO, PATIENCE, Program, Router, Worker, free_port, wait_until
+from tls_calls import assert_no_handshake, client, phictl, refused, tls_flags
 
 TOKENS = {"team-a": "alpha-token", "slow": "slow-token", "few": "few-token", "blocked": "blocked-token"}
 LIMITS = {"slow": ":tokens_per_minute=30", "few": ":requests=1", "blocked": ":requests=0"}
@@ -32,16 +31,6 @@ def replace_text(path, text):
     os.replace(new, path)
 
 
-def client(address, ca, **options):
-    return contextlib.closing(Client(address, tls_ca=ca, **options))
-
-
-def refused(call, *args, **fields):
-    with pytest.raises(grpc.RpcError) as error:
-        call(*args, **fields)
-    return Refusal(error.value)
-
-
 class Site:
     """A router with TLS and tokens before one worker with mTLS, all certificates of one authority."""
 
@@ -52,14 +41,10 @@ class Site:
         self.worker_files = Folder(path / "worker").put(self.authority.issue("worker"), self.authority.pem)
         self.tokens = path / "tokens"
         self.tokens.write_text(token_lines(TOKENS))
-        self.worker = Worker(NANO, 1, *self.flags(self.worker_files), f"--tls_client_ca={self.worker_files.ca}")
+        self.worker = Worker(NANO, 1, *tls_flags(self.worker_files), f"--tls_client_ca={self.worker_files.ca}")
         self.router = Router(
-            [self.worker.address], *self.flags(self.router_files), f"--replica_tls_ca={self.router_files.ca}", f"--token_file={self.tokens}"
+            [self.worker.address], *tls_flags(self.router_files), f"--replica_tls_ca={self.router_files.ca}", f"--token_file={self.tokens}"
         )
-
-    @staticmethod
-    def flags(files):
-        return f"--tls_cert={files.cert}", f"--tls_key={files.key}"
 
     def client(self, name="team-a"):
         return client(self.router.address, self.authority.pem, token=TOKENS.get(name, name))
@@ -87,13 +72,6 @@ def served(site):
         assert ours.generate("def f():", max_new_tokens=4).completions[0].finish.generated_tokens == 4
 
 
-def assert_no_handshake(server, ca, **options):
-    """Nobody gets as far as a call with these credentials."""
-    with client(server.address, ca, **options) as outside:
-        refusal = refused(outside.health)
-    assert refusal.code == grpc.StatusCode.UNAVAILABLE, refusal
-
-
 # --- 82: TLS
 
 
@@ -111,17 +89,6 @@ def test_row82_a_client_refuses_a_server_of_another_authority(served):
 def test_row82_plaintext_to_a_tls_port_is_refused(served):
     for server in (served.router, served.worker):
         assert_no_handshake(server, None)
-
-
-@pytest.mark.parametrize("who", ["nobody", "stranger", "expired", "not_yet"])
-def test_row82_the_replica_refuses_clients_without_a_good_certificate(served, who):
-    pairs = {
-        "nobody": (None, None),
-        "stranger": served.stranger.issue("router"),
-        "expired": served.authority.issue("router", days=(-10, -1)),
-        "not_yet": served.authority.issue("router", days=(1, 10)),
-    }
-    assert_no_handshake(served.worker, served.authority.pem, certificate=pairs[who])
 
 
 def test_row82_tls_below_1_2_is_refused(served):
@@ -146,9 +113,9 @@ BAD_REPLICAS = {
 def test_row82_the_router_refuses_a_replica_of_a_bad_certificate(served, started, tmp_path, what):
     """The replica is good first, so that the router's refusal is of the certificate and of nothing else."""
     files = Folder(tmp_path / "bad").put(BAD_REPLICAS[what](served), served.authority.pem)
-    worker = started(Worker(NANO, 1, *Site.flags(files)))
+    worker = started(Worker(NANO, 1, *tls_flags(files)))
     router = started(
-        Router([worker.address], *Site.flags(served.router_files), f"--replica_tls_ca={served.router_files.ca}", "--log_level=debug")
+        Router([worker.address], *tls_flags(served.router_files), f"--replica_tls_ca={served.router_files.ca}", "--log_level=debug")
     )
     worker.wait_ready()
     wait_until(lambda: "handshake" in router.log().lower(), "the router tries")
@@ -162,9 +129,9 @@ def test_row82_the_router_refuses_a_replica_of_a_bad_certificate(served, started
 
 def test_row82_a_replica_found_by_name_must_show_that_name(served, started, tmp_path):
     files = Folder(tmp_path / "named").put(served.authority.issue("worker", sans=("localhost",)), served.authority.pem)
-    worker = started(Worker(NANO, 1, *Site.flags(files)))
+    worker = started(Worker(NANO, 1, *tls_flags(files)))
     port = worker.address.rpartition(":")[2]
-    router = started(Router([f"dns:///localhost:{port}"], *Site.flags(served.router_files), f"--replica_tls_ca={served.router_files.ca}"))
+    router = started(Router([f"dns:///localhost:{port}"], *tls_flags(served.router_files), f"--replica_tls_ca={served.router_files.ca}"))
     worker.wait_ready()
     router.wait_ready()
 
@@ -292,7 +259,7 @@ def test_row82_only_plaintext_beyond_loopback_is_warned_of(site, started):
         return router.log()
 
     assert starts().count("WITHOUT TLS") == 1
-    assert "WITHOUT TLS" not in starts(*Site.flags(site.router_files))
+    assert "WITHOUT TLS" not in starts(*tls_flags(site.router_files))
 
 
 # --- 83: tokens
@@ -414,11 +381,6 @@ def test_row83_the_log_names_the_caller(served):
 # --- the commands
 
 
-def phictl(*args):
-    done = subprocess.run([str(BIN / "phictl"), *map(str, args)], capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
-    return done.returncode, done.stdout, done.stderr
-
-
 def test_row83_phictl_speaks_tls_and_shows_its_token(served, tmp_path):
     token = tmp_path / "token"
     token.write_text(TOKENS["team-a"] + "\n")
@@ -434,7 +396,7 @@ def test_row83_phictl_speaks_tls_and_shows_its_token(served, tmp_path):
 
 def test_row82_phi_serve_speaks_tls_outwards(site, started):
     address = f"127.0.0.1:{free_port()}"
-    program = started(Program("phi-serve", f"--model={NANO}", f"--listen={address}", "--metrics_listen=127.0.0.1:0", *Site.flags(site.router_files),
+    program = started(Program("phi-serve", f"--model={NANO}", f"--listen={address}", "--metrics_listen=127.0.0.1:0", *tls_flags(site.router_files),
                               f"--token_file={site.tokens}"))  # fmt: skip
     with client(address, site.authority.pem, token=TOKENS["team-a"]) as ours:
 

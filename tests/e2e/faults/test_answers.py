@@ -173,4 +173,5 @@ def test_row63_no_text_in_logs_errors_or_metrics(served):
     written = "\n".join(places)
     assert "hunter2" not in written and "battery" not in written
     pieces = [piece for piece in (answer[i : i + 16] for i in range(0, len(answer) - 16, 4)) if len(piece.split()) > 2]
+    assert pieces, f"nothing to look for in {answer!r}"
     assert not any(piece in written for piece in pieces)

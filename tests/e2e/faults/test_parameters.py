@@ -85,7 +85,7 @@ def test_row56_caps_are_checked_before_anything_is_allocated(served):
         refused(served.client, "FIELD_OUT_OF_RANGE", "n", n=value)
     for value in (21, 10**6, 2**32 - 1):
         refused(served.client, "FIELD_OUT_OF_RANGE", "logprobs", logprobs=value)
-    refused(served.client, "RESPONSE_TOO_LARGE", "max_new_tokens", n=16, logprobs=20, max_new_tokens=400)
+    refused(served.client, "RESPONSE_TOO_LARGE", "max_new_tokens", n=11, logprobs=8, max_new_tokens=331)  # 32769 entries
     assert served.worker.metric("phi_prompt_tokens_total") == tokens
 
 

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import gzip
+import itertools
 import os
 import random
 import re
@@ -10,8 +11,8 @@ import time
 
 import pytest
 from bystanders import OK, TOKENIZE_X, UNIMPLEMENTED, assert_alive_for_others, assert_bounded, memory
-from phi_programs import PATIENCE, Router, Worker, alive, wait_until
-from raw_http2 import TOKENIZE, Connection, closed_within, dial, grpc_headers, message
+from phi_programs import PATIENCE, SANITIZED, Router, Worker, alive, wait_until
+from raw_http2 import END_STREAM, HEADERS, RST_STREAM, TOKENIZE, Connection, closed_within, dial, grpc_headers, header_block, message
 
 
 # --- 37: descriptors
@@ -70,6 +71,9 @@ def test_row37_a_leader_out_of_descriptors_serves_again_or_is_replaced(started):
 
 # --- 38: strangers
 
+# The handshake's time-out is 10 s; the rest is for a machine that others use, too.
+CLOSED_SECONDS = 10 + (20 if SANITIZED else 5)
+
 
 def test_row38_half_open_connections_are_closed(served, figure):
     before, lines = memory(served.router), len(served.router.log().splitlines())
@@ -77,7 +81,7 @@ def test_row38_half_open_connections_are_closed(served, figure):
     assert_alive_for_others(served.router)
     start = time.monotonic()
     try:
-        assert all(closed_within(connection, 15 + PATIENCE) for connection in idle)
+        assert all(closed_within(connection, start + CLOSED_SECONDS - time.monotonic()) for connection in idle)
     finally:
         for connection in idle:
             connection.close()
@@ -103,7 +107,7 @@ def test_row38_strangers_are_shown_out(served, what):
         with dial(served.router.address) as connection:
             connection.sendall(STRANGERS[what])
             if what != "half_a_preface":
-                assert closed_within(connection, 15 + PATIENCE)
+                assert closed_within(connection, CLOSED_SECONDS)
     assert_alive_for_others(served.router)
     assert len(served.router.log().splitlines()) - lines < 10
 
@@ -161,7 +165,6 @@ def test_row45_the_ranks_listen_to_nobody_else(served):
 
 def test_row69_the_metrics_port_among_odd_scrapers(served):
     router = served.router
-    series = len(router.http("/metrics")[1].splitlines())
     slow = [dial(router.metrics_address) for _ in range(3)]
     try:
         for connection in slow:
@@ -178,8 +181,48 @@ def test_row69_the_metrics_port_among_odd_scrapers(served):
         for connection in slow:
             connection.close()
     wait_until(lambda: router.http("/livez")[0] == 200, "the probes answer")
-    with Connection(router.address) as connection:
-        for i in range(300):
-            connection.call(f"/odd.v{i}.Service/Method{i}", b"", extra=[(f"x-odd-{i}", "1")])
-            router.http(f"/odd/{i}") if i % 10 == 0 else None
-    assert len(router.http("/metrics")[1].splitlines()) <= series + 60
+
+
+ODD_REQUESTS = 2_000 if SANITIZED else 100_000
+
+
+def odd_headers(i):
+    """Of a call without a message: each of another service, method and header, or of a known method with an odd one."""
+    path = f"/odd.v{i}.Service/Method{i}" if i % 4 else TOKENIZE
+    return header_block([*grpc_headers(path), (f"x-odd-{i}", "1")])
+
+
+def send_odd_requests(router, numbers):
+    """As many calls as a connection takes at once, until all are answered."""
+    numbers = iter(numbers)
+    with Connection(router.address, timeout=PATIENCE) as connection:
+        while batch := list(itertools.islice(numbers, 100)):
+            for i in batch:
+                connection.open(odd_headers(i), end=True)
+            ended = 0
+            while ended < len(batch):
+                kind, flags, stream, _ = connection.read()
+                ended += stream > 0 and (kind == RST_STREAM or (kind == HEADERS and flags & END_STREAM))
+
+
+def series(router):
+    """The names of all series, with their labels."""
+    return {line.rpartition(" ")[0] for line in router.http("/metrics")[1].splitlines() if not line.startswith("#")}
+
+
+def test_row69_odd_requests_make_no_series(served, figure):
+    router = served.router
+
+    def odd_pages(count):
+        for i in range(count):
+            router.http(f"/odd/{i}")
+
+    send_odd_requests(router, range(100))
+    odd_pages(10)
+    other = 'phi_router_requests_total{method="other",code="UNIMPLEMENTED",reason="none"}'
+    before, count, start = series(router), router.metric(other), time.monotonic()
+    send_odd_requests(router, range(100, ODD_REQUESTS))
+    odd_pages(100)
+    wait_until(lambda: router.metric(other) - count == sum(i % 4 != 0 for i in range(100, ODD_REQUESTS)), "all are counted")
+    assert series(router) == before
+    figure(f"row 69, {ODD_REQUESTS} odd requests in {time.monotonic() - start:.0f} s: {len(before)} series before and after")

@@ -40,6 +40,7 @@ def test_row47_both_sides_of_the_context(served):
     for tokens in (context, context + 1):
         refusal = served.client.refusal([5] * tokens)
         assert (refusal.code.name, refusal.reason) == ("INVALID_ARGUMENT", "PROMPT_TOO_LONG"), refusal
+        assert f" {tokens} tokens " in refusal.message and f"of {context}" in refusal.message, refusal
     for prompt, new in ((context - 8, 8), (1, context - 1)):
         answer = served.client.generate([5] * prompt, max_new_tokens=new, stop=[served.client.detokenize([5]).text])
         assert answer.completions[0].finish.generated_tokens >= 1
@@ -65,8 +66,10 @@ def test_row48_a_message_over_the_cap_is_refused_unread(served):
     context = served.client.model_info().context_tokens
     fits = served.client.generate(request_bytes(b"x = 1\n" * 40_000) + b"\x1a\x05" + b"\x98\x01\x08\x08\x01", timeout=60)
     assert fits.summary.usage.prompt_tokens == 8 < context
-    refusal = served.client.refusal(b"\x0a" + b"\xff\xff\x3f" + b"x" * (2**20 - 1))
-    assert refusal.code.name == "RESOURCE_EXHAUSTED", refusal
+    most, one_more = (request_bytes(b"x" * (MESSAGE_BYTES - 4 + extra)) for extra in (0, 1))
+    assert (len(most), len(one_more)) == (MESSAGE_BYTES, MESSAGE_BYTES + 1)
+    assert served.client.refusal(most).reason == "PROMPT_TOO_LONG"
+    assert served.client.refusal(one_more).code.name == "RESOURCE_EXHAUSTED"
 
 
 def test_row49_end_of_text_in_a_prompt_is_text(served):

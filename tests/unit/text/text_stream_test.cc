@@ -1,6 +1,7 @@
 #include "service/text/text_stream.h"
 
 #include <algorithm>
+#include <array>
 #include <random>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/text/golden_data.h"
+#include "tests/unit/text/stop_reference.h"
 
 namespace phi::service {
 namespace {
@@ -61,7 +63,8 @@ Outcome Stream(const Ids& ids, const StopRules& rules, std::string_view prompt =
 // What the stream must do, found from whole decodes, without any state: the reference.
 class Reference {
  public:
-  Reference(const Ids& ids, const StopRules& rules) : rules_(rules) {
+  Reference(const Ids& ids, const StopRules& rules, std::string_view prompt)
+      : rules_(rules), prompt_(prompt) {
     std::string bytes;
     for (const uint32_t id : ids) {
       bytes += CodeGenTokenizer().TokenBytes(id);
@@ -78,19 +81,12 @@ class Reference {
   // The stopped text, and the number of tokens it took.
   std::string FinalText() const { return text_.substr(0, final_size_); }
   size_t generated_tokens() const { return generated_tokens_; }
-  const std::optional<std::string>& stop() const { return stop_; }
+  const std::optional<ReferenceStop>& stop() const { return stop_; }
 
   // The length of the text that a caller may see once `tokens` tokens are there and none stopped.
   size_t VisibleSize(size_t tokens) const {
     const size_t decoded = decoded_sizes_[tokens - 1];
-    const std::string_view text = std::string_view(text_).substr(0, decoded);
-    size_t held = 0;
-    for (const std::string& stop : rules_.strings) {
-      for (size_t n = 1; n < stop.size(); ++n) {
-        if (text.ends_with(stop.substr(0, n))) held = std::max(held, n);
-      }
-    }
-    return decoded - held;
+    return decoded - HeldBytes(prompt_, std::string_view(text_).substr(0, decoded), rules_);
   }
 
   // How many tokens have their last byte in the first `size` bytes.
@@ -119,38 +115,34 @@ class Reference {
   void FindEnd() {
     final_size_ = text_.size();
     generated_tokens_ = decoded_sizes_.size();
-    for (size_t end = 1; end <= text_.size(); ++end) {
-      if (TokensToDecode(end) <= rules_.min_new_tokens) continue;
-      const std::string* longest = nullptr;
-      for (const std::string& stop : rules_.strings) {
-        const bool matches = std::string_view(text_).substr(0, end).ends_with(stop);
-        if (matches && (longest == nullptr || stop.size() > longest->size())) longest = &stop;
-      }
-      if (longest == nullptr) continue;
-      stop_ = *longest;
-      final_size_ = rules_.include_stop ? end : end - longest->size();
-      generated_tokens_ = TokensToDecode(end);
-      return;
-    }
+    stop_ = FirstStop(prompt_, text_, rules_, [this](size_t complete) {
+      return TokensToDecode(complete) > rules_.min_new_tokens;
+    });
+    if (!stop_) return;
+    final_size_ = rules_.include_stop ? stop_->span.end : stop_->span.begin;
+    generated_tokens_ = TokensToDecode(stop_->complete);
   }
 
   const StopRules& rules_;
+  const std::string_view prompt_;
   std::string text_;
   std::vector<size_t> decoded_sizes_;  // after each token, without an open character
   std::vector<bool> token_is_open_;
   size_t final_size_ = 0;
   size_t generated_tokens_ = 0;
-  std::optional<std::string> stop_;
+  std::optional<ReferenceStop> stop_;
 };
 
-void ExpectAsReference(const Ids& ids, const StopRules& rules) {
-  const Reference reference(ids, rules);
-  const Outcome outcome = Stream(ids, rules);
-  ASSERT_EQ(outcome.text, reference.FinalText());
-  ASSERT_EQ(outcome.generated_tokens, reference.generated_tokens());
-  ASSERT_EQ(outcome.stop.has_value(), reference.stop().has_value());
-  if (outcome.stop) {
-    ASSERT_EQ(std::get<std::string>(*outcome.stop), *reference.stop());
+// What stopped the text, or nothing.
+std::optional<std::variant<std::string, StopCondition>> ExpectAsReference(
+    const Ids& ids, const StopRules& rules, std::string_view prompt = "") {
+  const Reference reference(ids, rules, prompt);
+  const Outcome outcome = Stream(ids, rules, prompt);
+  EXPECT_EQ(outcome.text, reference.FinalText());
+  EXPECT_EQ(outcome.generated_tokens, reference.generated_tokens());
+  EXPECT_EQ(outcome.stop.has_value(), reference.stop().has_value());
+  if (outcome.stop && reference.stop()) {
+    EXPECT_EQ(*outcome.stop, reference.stop()->stop);
   }
   size_t size = 0;
   size_t counted = 0;
@@ -160,10 +152,11 @@ void ExpectAsReference(const Ids& ids, const StopRules& rules) {
     counted += outcome.tokens[i];
     const size_t tokens = i + 1;
     if (tokens > ids.size() || (stopped && tokens >= outcome.generated_tokens)) continue;
-    ASSERT_EQ(size, reference.VisibleSize(tokens));
-    ASSERT_EQ(counted, reference.CoveredTokens(tokens, size));
+    EXPECT_EQ(size, reference.VisibleSize(tokens));
+    EXPECT_EQ(counted, reference.CoveredTokens(tokens, size));
   }
-  ASSERT_EQ(counted, outcome.generated_tokens);
+  EXPECT_EQ(counted, outcome.generated_tokens);
+  return outcome.stop;
 }
 
 std::string RandomText(std::mt19937& random,
@@ -193,7 +186,8 @@ TEST(TextStream, EqualsTheWholeDecodeCutAtTheStopForAnySplitOfBytes) {
         random,
         {"a", "b", "a", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\n", "\xE2\x82", "\xFF"},
         random() % 16);
-    ASSERT_NO_FATAL_FAILURE(ExpectAsReference(ByteIds(text), RandomRules(random)));
+    ExpectAsReference(ByteIds(text), RandomRules(random));
+    ASSERT_FALSE(testing::Test::HasFailure()) << "round " << round;
   }
 }
 
@@ -210,8 +204,69 @@ TEST(TextStream, EqualsTheWholeDecodeForAnyTokens) {
     while (!stop.empty() && !IsValidUtf8(stop)) stop.erase(0, 1);
     while (stop.size() > 6 || !IsValidUtf8(stop)) stop.pop_back();
     if (!stop.empty()) rules.strings.push_back(stop);
-    ASSERT_NO_FATAL_FAILURE(ExpectAsReference(ids, rules));
+    ExpectAsReference(ids, rules);
+    ASSERT_FALSE(testing::Test::HasFailure()) << "round " << round;
   }
+}
+
+// Prompts and texts that look like code to the conditions: white space of every kind, colons, ends
+// of lines of every kind, and characters of several bytes, also broken ones.
+std::string RandomCode(std::mt19937& random, size_t count) {
+  return RandomText(
+      random,
+      {"a",    ":",    " ",       "  ",   "    ", "\t",       "\n",           "\n",
+       "\n\n", "\r",   "\r\n",    "\f",   "\v",   "\xC3\xA9", "\xE2\x82\xAC", "\xE2\x82",
+       "\xFF", "b:\n", "    a\n", "\ta\n"},
+      count);
+}
+
+// As a tokenizer cuts it, or at any byte, or mixed.
+Ids RandomSplit(std::mt19937& random, std::string_view text) {
+  Ids ids;
+  while (!text.empty()) {
+    const std::string_view part = text.substr(0, 1 + random() % 6);
+    if (random() % 2 == 0 && IsValidUtf8(part)) {
+      const auto encoded = *CodeGenTokenizer().Encode(part, {.max_tokens = 16});
+      ids.insert(ids.end(), encoded.begin(), encoded.end());
+    } else {
+      const Ids bytes = ByteIds(part);
+      ids.insert(ids.end(), bytes.begin(), bytes.end());
+    }
+    text.remove_prefix(part.size());
+  }
+  return ids;
+}
+
+TEST(TextStream, EqualsTheWholeTextCutAtTheConditionForAnySplitOfCode) {
+  std::mt19937 random(3);
+  int by_string = 0;
+  std::array<int, 5> by_condition{};
+  for (int round = 0; round < 30000; ++round) {
+    const std::string prompt = DecodeUtf8Lossy(RandomCode(random, random() % 10));
+    const std::string text = RandomCode(random, random() % 16);
+    StopRules rules;
+    for (int condition = 1; condition <= 4; ++condition) {
+      if (random() % 3 == 0) rules.conditions.push_back(StopCondition{condition});
+    }
+    std::shuffle(rules.conditions.begin(), rules.conditions.end(), random);
+    for (size_t n = random() % 4; n > 1; --n) {
+      rules.strings.push_back(DecodeUtf8Lossy(RandomCode(random, 1 + random() % 3)));
+    }
+    rules.include_stop = random() % 2 == 0;
+    rules.min_new_tokens = random() % 3 == 0 ? static_cast<uint32_t>(random() % 12) : 0;
+    const auto stop = ExpectAsReference(RandomSplit(random, text), rules, prompt);
+    ASSERT_FALSE(testing::Test::HasFailure())
+        << "round " << round << ", prompt " << testing::PrintToString(prompt) << ", text "
+        << testing::PrintToString(text);
+    if (!stop) continue;
+    if (const auto* condition = std::get_if<StopCondition>(&*stop)) {
+      ++by_condition[static_cast<size_t>(*condition)];
+    } else {
+      ++by_string;
+    }
+  }
+  for (int condition = 1; condition <= 4; ++condition) EXPECT_GT(by_condition[condition], 1000);
+  EXPECT_GT(by_string, 1000);
 }
 
 TEST(TextStream, NeverEmitsHalfACharacter) {

@@ -8,9 +8,9 @@
 #include <memory>
 
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "kernels/base/status_macros.h"
 #include "service/api/exit_code.h"
+#include "tools/phictl/bench/load_clock.h"
 #include "tools/phictl/bench/load_generator.h"
 #include "tools/phictl/bench/plot.h"
 #include "tools/phictl/bench/progress.h"
@@ -153,7 +153,7 @@ int RunBench(const BenchArgs& args, const Connection& connection) {
   load->workload.context_tokens = info.context_tokens();
   load->workload.vocabulary_tokens = info.vocabulary_tokens();
   Workload workload(load->workload);
-  const absl::Time start = absl::Now() + absl::Milliseconds(50);
+  const absl::Time start = LoadNow() + absl::Milliseconds(50);
   LoadRecorder recorder(
       start, start + load->warm_up, start + load->warm_up + load->duration, load->slo);
   LoadGenerator generator(connection,
@@ -171,7 +171,7 @@ int RunBench(const BenchArgs& args, const Connection& connection) {
       args.trace.empty() ? load->workload.duration : load->workload.trace.back().offset;
   Progress progress(stderr, isatty(STDERR_FILENO) == 1, start, length, load->workload.num_requests);
   std::signal(SIGINT, [](int) { g_interrupted = true; });
-  generator.Run(g_interrupted, [&] { progress.Tick(absl::Now(), recorder.live()); });
+  generator.Run(g_interrupted, [&] { progress.Tick(LoadNow(), recorder.live()); });
   std::signal(SIGINT, SIG_DFL);
   progress.End();
   return WriteReports(args, load->words, recorder);

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "service/api/grpc_deadline.h"
+#include "tools/phictl/bench/load_clock.h"
 #include "tools/phictl/bench/stream_call.h"
 
 namespace phi::phictl {
@@ -41,7 +43,7 @@ LoadGenerator::~LoadGenerator() = default;
 bool LoadGenerator::ConnectAll(absl::Duration timeout) {
   const absl::MutexLock lock(&mutex_);
   for (const Lane& lane : lanes_) lane.channel->GetState(/*try_to_connect=*/true);
-  const auto deadline = absl::ToChronoTime(absl::Now() + timeout);
+  const auto deadline = service::ToGrpcDeadline(service::After(service::SteadyNow(), timeout));
   return std::all_of(lanes_.begin(), lanes_.end(), [&deadline](const Lane& lane) {
     return lane.channel->WaitForConnected(deadline);
   });
@@ -53,15 +55,15 @@ void LoadGenerator::Run(const std::atomic<bool>& interrupted, const Tick& tick) 
   } else {
     RunOpen(interrupted, tick);
   }
-  if (interrupted) recorder_.Cut(absl::Now());
+  if (interrupted) recorder_.Cut(LoadNow());
   AwaitAll(interrupted, tick);
 }
 
 void LoadGenerator::RunOpen(const std::atomic<bool>& interrupted, const Tick& tick) {
-  absl::Time next_tick = absl::Now();
+  absl::Time next_tick = LoadNow();
   while (const std::optional<PlannedRequest> planned = workload_.Next()) {
     const absl::Time due = options_.start + planned->offset;
-    for (absl::Time now = absl::Now(); now < due || now >= next_tick; now = absl::Now()) {
+    for (absl::Time now = LoadNow(); now < due || now >= next_tick; now = LoadNow()) {
       if (interrupted) return;
       if (now >= next_tick) {
         tick();
@@ -78,19 +80,19 @@ void LoadGenerator::RunClosed(const std::atomic<bool>& interrupted, const Tick& 
   const auto has_room = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return live_.size() < options_.concurrency;
   };
-  absl::SleepFor(options_.start - absl::Now());
+  absl::SleepFor(options_.start - LoadNow());
   while (const std::optional<PlannedRequest> planned = workload_.Next()) {
     bool room = false;
     while (!room) {
       {
         const absl::MutexLock lock(&mutex_);
-        room = mutex_.AwaitWithTimeout(absl::Condition(&has_room), kTick);
+        room = ended_.WaitUntil(mutex_, service::After(service::SteadyNow(), kTick), has_room);
       }
-      if (interrupted || absl::Now() >= options_.end) return;
+      if (interrupted || LoadNow() >= options_.end) return;
       if (!room) tick();
     }
     if (planned->index % options_.concurrency == 0) tick();
-    Launch(*planned, absl::Now());
+    Launch(*planned, LoadNow());
   }
 }
 
@@ -104,7 +106,7 @@ void LoadGenerator::Launch(const PlannedRequest& planned, absl::Time due) {
                        .sent = due,
                        .first_token = std::nullopt,
                        .last_token = due,
-                       .end = absl::Now(),
+                       .end = LoadNow(),
                        .code = {},
                        .reason = {}});
       return;
@@ -128,6 +130,7 @@ void LoadGenerator::OnCallEnd(StreamCall* call, size_t lane) {
   --lanes_[lane].inflight;
   call->ReleaseChannel();
   live_.erase(call);
+  ended_.NotifyAll();
 }
 
 void LoadGenerator::AwaitAll(const std::atomic<bool>& interrupted, const Tick& tick) {
@@ -136,7 +139,7 @@ void LoadGenerator::AwaitAll(const std::atomic<bool>& interrupted, const Tick& t
   while (true) {
     {
       const absl::MutexLock lock(&mutex_);
-      if (mutex_.AwaitWithTimeout(absl::Condition(&all_over), kTick)) return;
+      if (ended_.WaitUntil(mutex_, service::After(service::SteadyNow(), kTick), all_over)) return;
       if (interrupted && !std::exchange(cancelled, true)) {
         for (StreamCall* call : live_) call->Cancel();
       }

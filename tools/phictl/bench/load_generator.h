@@ -11,6 +11,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "phi/v1/generation.grpc.pb.h"
+#include "service/api/steady_clock.h"
 #include "tools/phictl/bench/load_result.h"
 #include "tools/phictl/bench/workload.h"
 #include "tools/phictl/client.h"
@@ -28,7 +29,7 @@ class LoadGenerator {
     // so many are always under way, the next one sent when one ends (closed loop).
     uint32_t concurrency = 0;
     uint32_t max_inflight = 1024;  // in the open loop, one more is recorded as kSaturated
-    absl::Time start;              // what the workload's offsets count from
+    absl::Time start;              // of LoadNow(): what the workload's offsets count from
     absl::Time end;                // nothing is sent from then on
   };
   // Called by Run's thread about ten times a second.
@@ -72,6 +73,7 @@ class LoadGenerator {
   Workload& workload_;
   LoadRecorder& recorder_;
   absl::Mutex mutex_;
+  service::SteadyCondition ended_;  // a stream; waited for with mutex_
   std::vector<Lane> lanes_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<StreamCall*> live_ ABSL_GUARDED_BY(mutex_);  // each deletes itself at its end
 };

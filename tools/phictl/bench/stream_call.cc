@@ -1,8 +1,8 @@
 #include "tools/phictl/bench/stream_call.h"
 
-#include "absl/time/clock.h"
 #include "service/api/error.h"
 #include "service/api/grpc_status.h"
+#include "tools/phictl/bench/load_clock.h"
 #include "tools/phictl/bench/load_generator.h"
 
 namespace phi::phictl {
@@ -24,7 +24,7 @@ void StreamCall::Start(phi::v1::TextGeneration::Stub& stub,
   request_.mutable_token_ids()->mutable_ids()->Add(prompt.begin(), prompt.end());
   request_.mutable_parameters()->set_max_new_tokens(planned_.output_tokens);
   request_.mutable_parameters()->set_ignore_eos(true);
-  outcome_.sent = absl::Now();
+  outcome_.sent = LoadNow();
   stub.async()->GenerateStream(context_.get(), &request_, this);
   StartRead(&message_);
   StartCall();
@@ -38,7 +38,7 @@ void StreamCall::Cancel() {
 
 void StreamCall::OnReadDone(bool ok) {
   if (!ok) return;
-  const absl::Time now = absl::Now();
+  const absl::Time now = LoadNow();
   const auto num_tokens = static_cast<uint32_t>(message_.token_ids_size());
   if (num_tokens > 0 || !outcome_.first_token.has_value()) {
     std::optional<absl::Duration> gap;
@@ -60,7 +60,7 @@ void StreamCall::OnReadDone(bool ok) {
 }
 
 void StreamCall::OnDone(const grpc::Status& status) {
-  outcome_.end = absl::Now();
+  outcome_.end = LoadNow();
   if (status.ok() && finish_ == phi::v1::FINISH_REASON_MAX_NEW_TOKENS) {
     outcome_.ending = Ending::kAnswered;
   } else if (cancelled_ && status.error_code() == grpc::StatusCode::CANCELLED) {
