@@ -22,7 +22,8 @@ absl::StatusOr<CudaDevice> Describe(int index) {
       cuda::CudaStatus(cudaMemGetInfo(&free_bytes, &total_bytes), "reading a GPU's memory"));
   return CudaDevice{.name = properties.name,
                     .instruction_set = cuda::InstructionSetOf(properties),
-                    .free_bytes = free_bytes - std::min(free_bytes, CudaScratchBytes())};
+                    .free_bytes = free_bytes - std::min(free_bytes, CudaScratchBytes()),
+                    .problem = ""};
 }
 
 }  // namespace
@@ -37,7 +38,13 @@ absl::StatusOr<std::vector<CudaDevice>> ListCudaDevices() {
   if (count == 0) return absl::FailedPreconditionError("there is no GPU");
   std::vector<CudaDevice> devices;
   for (int index = 0; index < count; ++index) {
-    PHI_ASSIGN_OR_RETURN(devices.emplace_back(), Describe(index));
+    auto device = Describe(index);
+    if (device.ok()) {
+      devices.push_back(*std::move(device));
+    } else {
+      devices.emplace_back().problem =
+          absl::StrFormat("GPU %d: %s", index, std::string(device.status().message()));
+    }
   }
   return devices;
 }

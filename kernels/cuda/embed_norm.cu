@@ -28,9 +28,8 @@ __global__ void __launch_bounds__(kNormWarps* kWarp)
   // Without a partial x is hidden, and what is written back is what was read.
   float* cache = const_cast<float*>(norm.hidden) + row * norm.size;
   T* to = out + row * out_stride;
-  NormalizeRow(norm, row, cache, static_cast<int>(threadIdx.x % kWarp), [&](int i, float value) {
-    to[i] = FromFloat<T>(value);
-  });
+  const RowWarps<1> warps = {.lane = static_cast<int>(threadIdx.x % kWarp)};
+  NormalizeRow(norm, row, cache, warps, [&](int i, float value) { to[i] = FromFloat<T>(value); });
 }
 
 template <typename T>

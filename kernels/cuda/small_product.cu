@@ -9,9 +9,10 @@
 #include "kernels/cuda/shared_memory.cuh"
 
 // Products of a few rows are bound by the reading of the weights. A warp takes four outputs at a
-// time and has eight 16-byte loads a lane under way; the rows lie in shared memory. The grid fills
-// the device once and walks over the outputs, so that the rows are brought in (or normalized) once
-// a block and not once an output.
+// time and asks for about eight 16-byte loads a lane before it multiplies (with eight rows of 16
+// bits four on sm_80 and sm_90, for want of registers: tests/cuda_static counts them); the rows lie
+// in shared memory. The grid fills the device once and walks over the outputs, so that the rows are
+// brought in (or normalized) once a block and not once an output.
 namespace phi::kernels::cuda {
 namespace {
 
@@ -30,37 +31,43 @@ struct SmallProductArgs {
 };
 
 // Shared memory: the rows as operands [kRows, padded_cols], zero beyond cols, then, where they are
-// normalized, the rows before that [kRows, size] in float32.
+// normalized, the rows before that [kRows, padded_cols] in float32 and the sums of RowWarps.
 size_t SharedBytes(int64_t rows, int64_t padded_cols, size_t element_bytes, bool with_norm) {
   const auto values = static_cast<size_t>(rows * padded_cols);
-  return values * element_bytes + (with_norm ? values * sizeof(float) : 0);
+  const auto sums = static_cast<size_t>(rows * 2 * kNormParts);
+  return values * element_bytes + (with_norm ? (values + sums) * sizeof(float) : 0);
 }
 
+// All warps have a part in it, for nothing can be multiplied before: as many a row as there are.
 template <typename T, int kRows>
 __device__ void FillRows(const SmallProductArgs& args, T* rows) {
+  constexpr int kRowWarps = kWarps / kRows;
   const int64_t padded_cols = args.weights.padded_cols;
-  const int warp = static_cast<int>(threadIdx.x / kWarp);
-  const int lane = static_cast<int>(threadIdx.x % kWarp);
-  auto* caches = reinterpret_cast<float*>(rows + kRows * padded_cols);
-  for (int row = warp; row < kRows; row += kWarps) {
-    T* to = rows + row * padded_cols;
-    int64_t filled = 0;
-    if (row < args.rows) {
-      const int32_t* index = args.norm.hidden != nullptr ? args.norm.row_index : args.in.row_index;
-      const int64_t from_row = index != nullptr ? index[row] : row;
-      filled = args.weights.cols;
-      if (args.norm.hidden != nullptr) {
-        NormalizeRow(
-            args.norm, from_row, caches + row * padded_cols, lane, [&](int i, float value) {
-              to[i] = FromFloat<T>(value);
-            });
-      } else {
-        const T* from = static_cast<const T*>(args.in.data) + from_row * args.in.stride;
+  const int row = static_cast<int>(threadIdx.x / (kRowWarps * kWarp));
+  const int thread = static_cast<int>(threadIdx.x % (kRowWarps * kWarp));
+  T* to = rows + row * padded_cols;
+  const bool there = row < args.rows;
+  const int32_t* index = args.norm.hidden != nullptr ? args.norm.row_index : args.in.row_index;
+  // A row that is not there is made of the first one, since all warps meet at the barriers.
+  const int64_t wanted = there ? row : 0;
+  const int64_t from_row = index != nullptr ? index[wanted] : wanted;
+  if (args.norm.hidden != nullptr) {
+    auto* caches = reinterpret_cast<float*>(rows + kRows * padded_cols);
+    const RowWarps<kRowWarps> warps = {.warp = thread / kWarp,
+                                       .lane = thread % kWarp,
+                                       .sums = caches + kRows * padded_cols + row * 2 * kNormParts};
+    NormalizeRow(args.norm, from_row, caches + row * padded_cols, warps, [&](int i, float value) {
+      to[i] = FromFloat<T>(there ? value : 0.0F);
+    });
+  } else {
+    const T* from = static_cast<const T*>(args.in.data) + from_row * args.in.stride;
 #pragma unroll 8
-        for (int64_t i = lane; i < filled; i += kWarp) to[i] = from[i];
-      }
+    for (int64_t i = thread; i < args.weights.cols; i += kRowWarps * kWarp) {
+      to[i] = there ? from[i] : FromFloat<T>(0.0F);
     }
-    for (int64_t i = filled + lane; i < padded_cols; i += kWarp) to[i] = FromFloat<T>(0.0F);
+  }
+  for (int64_t i = args.weights.cols + thread; i < padded_cols; i += kRowWarps * kWarp) {
+    to[i] = FromFloat<T>(0.0F);
   }
 }
 

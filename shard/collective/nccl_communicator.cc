@@ -40,11 +40,11 @@ class NcclCommunicator final : public Communicator {
 
   ~NcclCommunicator() override {
     backend_.CheckWhileWaiting(nullptr);
-    // ncclCommDestroy waits until no graph has the communicator's collectives in it.
+    // After an error a peer may never come to the end that ncclCommDestroy waits for.
+    if (!options_.destroy_together || comm_ == nullptr || !Check().ok()) return;
+    // It also waits until no graph has the communicator's collectives in it.
     backend_.ForgetGraphs();
-    // After an error a peer may never come to the end that this waits for; the process ends
-    // instead.
-    if (comm_ != nullptr && Check().ok()) static_cast<void>(ncclCommDestroy(comm_));
+    static_cast<void>(ncclCommDestroy(comm_));
   }
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;

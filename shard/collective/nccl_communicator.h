@@ -15,6 +15,10 @@ struct NcclOptions {
   // all-reduce picks algorithm and order by the message's size.
   bool rank_order = false;
   int64_t max_values = 0;  // of one all-reduce; looked at with rank_order only
+  // The destructor ends the communicator, together with those of all other ranks, for which
+  // ncclCommDestroy waits: for ranks that are threads and end in order. A rank process leaves that
+  // to its own end, because it may be the only one that ends, as after an error in loading.
+  bool destroy_together = false;
 };
 
 // What the ranks of one group find each other by: made by rank 0 for each epoch and sent to the

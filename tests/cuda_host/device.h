@@ -28,7 +28,7 @@
 #undef __forceinline__
 #define __forceinline__ inline
 
-#define threadIdx (::phi::cuda_host::current_thread->index)
+#define threadIdx (::phi::cuda_host::ThreadIndex({__FILE__, __LINE__}))
 #define blockIdx (::phi::cuda_host::current_thread->block->index)
 // No macros: cudaLaunchConfig_t has members of these names.
 extern __thread uint3 blockDim;

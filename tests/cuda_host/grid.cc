@@ -1,6 +1,8 @@
 // Built without sanitizers: what the harness writes about threads is not a kernel's memory.
 #include "tests/cuda_host/grid.h"
 
+#include <bit>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -112,7 +114,9 @@ void GridScheduler::PrepareBlock(uint3 index) {
   block_ = {.index = index,
             .shared = static_cast<std::byte*>(shared),
             .grid = &run_,
-            .tsan_tags = static_cast<char*>(tags)};
+            .tsan_tags = static_cast<char*>(tags),
+            .threads = threads_.get(),
+            .num_threads = num_threads_};
   TsanRelease(block_.tsan_tags + kWarp);
   // Thread t on another fiber in each block: to ThreadSanitizer a fiber is one thread, whose own
   // accesses never race.
@@ -124,6 +128,7 @@ void GridScheduler::PrepareBlock(uint3 index) {
     thread.block = &block_;
     thread.fiber = Fibers()[(i + shift) % num_threads_].get();
     thread.state = ThreadState::kReady;
+    thread.seen_at = {};
     thread.linear = i;
     thread.num_pending = 0;
     thread.num_commits = 0;
@@ -183,7 +188,7 @@ bool GridScheduler::ReleaseWarpOperations(unsigned warp) {
       if ((first.mask >> lane & 1) == 0) continue;
       const ThreadContext& other = Lane(warp, lane);
       complete &= other.state == ThreadState::kAtWarpOp && other.mask == first.mask &&
-                  other.function == first.function && SameLine(other.waits_at, first.waits_at);
+                  other.function == first.function && SameLine(other.seen_at, first.seen_at);
       operands[lane] = other.operand;
     }
     if (!complete) continue;
@@ -197,27 +202,39 @@ bool GridScheduler::ReleaseWarpOperations(unsigned warp) {
   return released;
 }
 
-// Lanes that never come: not in the block, or returned.
+// Lanes that never come: not in the block, or returned. And the mask has to have the caller.
 void GridScheduler::CheckMask(ThreadContext& lane) const {
   current_thread = &lane;  // whom Die() names
   const unsigned warp = lane.linear / kWarp;
+  const unsigned self = lane.linear % kWarp;
+  if ((lane.mask >> self & 1) == 0) {
+    const auto holder = static_cast<unsigned>(std::countr_zero(lane.mask)) % kWarp;
+    const bool exists = lane.mask != 0 && holder < LanesOf(warp);
+    Die("wrong mask: lane %u calls a warp operation at %s with mask %08x, which lacks it; lane %u "
+        "was last seen at %s",
+        self,
+        PlaceText(lane.seen_at).text,
+        lane.mask,
+        holder,
+        PlaceText(exists ? Lane(warp, holder).seen_at : SourceLine{}).text);
+  }
   for (unsigned other = 0; other < kWarp; ++other) {
     if ((lane.mask >> other & 1) == 0) continue;
     if (other >= LanesOf(warp)) {
-      Die("thread %u waits at %s:%d with mask %08x, but the block has no lane %u in this warp",
+      Die("thread %u waits at %s with mask %08x, but the block has no lane %u in this warp",
           lane.linear,
-          lane.waits_at.file,
-          lane.waits_at.line,
+          PlaceText(lane.seen_at).text,
           lane.mask,
           other);
     }
     if (Lane(warp, other).state == ThreadState::kReturned) {
-      Die("thread %u waits at %s:%d with mask %08x, but lane %u has returned (exited lane)",
+      Die("thread %u waits at %s with mask %08x, but lane %u has returned (exited lane), last seen "
+          "at %s",
           lane.linear,
-          lane.waits_at.file,
-          lane.waits_at.line,
+          PlaceText(lane.seen_at).text,
           lane.mask,
-          other);
+          other,
+          PlaceText(Lane(warp, other).seen_at).text);
     }
   }
 }
@@ -230,20 +247,16 @@ void GridScheduler::ReportStuckWarp(unsigned warp) const {
       const ThreadContext& other = Lane(warp, j);
       if ((lane.mask >> j & 1) == 0) continue;
       const bool same = other.state == ThreadState::kAtWarpOp && other.mask == lane.mask &&
-                        other.waits_at.line == lane.waits_at.line &&
-                        other.function == lane.function;
+                        other.seen_at.line == lane.seen_at.line && other.function == lane.function;
       if (same) continue;
       current_thread = &Lane(warp, i);
-      Die("divergent warp or wrong mask: thread %u waits at %s:%d with mask %08x, thread %u of "
-          "that "
-          "mask at %s:%d (%s, mask %08x)",
+      Die("divergent warp or wrong mask: thread %u waits at %s with mask %08x, thread %u of that "
+          "mask at %s (%s, mask %08x)",
           lane.linear,
-          lane.waits_at.file,
-          lane.waits_at.line,
+          PlaceText(lane.seen_at).text,
           lane.mask,
           other.linear,
-          other.waits_at.file,
-          other.waits_at.line,
+          PlaceText(other.seen_at).text,
           other.state == ThreadState::kAtBarrier ? "__syncthreads" : "warp operation",
           other.mask);
     }
@@ -261,31 +274,24 @@ bool GridScheduler::ReleaseBarrier() {
   current_thread = waiting;  // whom Die() names
   for (unsigned i = 0; i < num_threads_; ++i) {
     const ThreadContext& other = threads_[i];
-    if (other.state == ThreadState::kReturned) {
-      Die("divergent barrier: thread %u waits at __syncthreads %s:%d, thread %u has returned, last "
-          "seen at %s:%d",
-          waiting->linear,
-          waiting->waits_at.file,
-          waiting->waits_at.line,
-          other.linear,
-          other.waits_at.file == nullptr ? "its start" : other.waits_at.file,
-          other.waits_at.line);
-    }
-    if (!SameLine(other.waits_at, waiting->waits_at)) {
-      Die("divergent barrier: thread %u waits at __syncthreads %s:%d, thread %u at %s:%d",
-          waiting->linear,
-          waiting->waits_at.file,
-          waiting->waits_at.line,
-          other.linear,
-          other.waits_at.file,
-          other.waits_at.line);
-    }
+    const bool returned = other.state == ThreadState::kReturned;
+    if (!returned && SameLine(other.seen_at, waiting->seen_at)) continue;
+    Die("divergent barrier: thread %u waits at __syncthreads %s, thread %u %s %s",
+        waiting->linear,
+        PlaceText(waiting->seen_at).text,
+        other.linear,
+        returned ? "has returned, last seen at" : "at",
+        PlaceText(other.seen_at).text);
   }
   for (unsigned i = 0; i < num_threads_; ++i) threads_[i].state = ThreadState::kReady;
   return true;
 }
 
 }  // namespace
+
+PlaceText::PlaceText(const SourceLine& place) : text("nowhere yet") {
+  if (place.file != nullptr) std::snprintf(text, sizeof(text), "%s:%d", place.file, place.line);
+}
 
 void RunGrid(GridRun& run) {
   blockDim = {run.block.x, run.block.y, run.block.z};

@@ -9,9 +9,10 @@
 // the seed, the CUDA threads of a block as fibers. A warp runs until its lanes wait at the block's
 // barrier or have returned, so that warps are as far apart as barriers let them be.
 //
-// A kernel that breaks a rule of CUDA's aborts the process with the rule and source lines: every
-// lane of a mask, and no other, must come to the same warp operation with the same mask; every
-// thread of a block must come to the same __syncthreads.
+// A kernel that breaks a rule of CUDA's aborts the process with the rule and the source lines of
+// both threads that disagree: every lane of a mask, and no other, must come to the same warp
+// operation with the same mask; every thread of a block must come to the same __syncthreads. Of a
+// thread that has returned or is elsewhere, the line is the last one at which it was seen.
 namespace phi::cuda_host {
 
 inline constexpr unsigned kWarp = 32;
@@ -29,18 +30,26 @@ struct SourceLine {
   const char* file = nullptr;
   int line = 0;
 };
+// "FILE:LINE", or that there is none yet, for a message.
+struct PlaceText {
+  explicit PlaceText(const SourceLine& place);
+  char text[256];
+};
 
 // Computes a warp operation for the lanes of `mask`, each with its own operand, once all are there.
 using WarpFunction = void (*)(void* const operands[kWarp], unsigned mask);
 
 class Fiber;
 struct GridRun;
+struct ThreadContext;
 
 struct BlockContext {
   uint3 index;
   std::byte* shared = nullptr;
   GridRun* grid = nullptr;
   char* tsan_tags = nullptr;  // [kWarp + 1]: one for each warp, then the block's
+  const ThreadContext* threads = nullptr;
+  unsigned num_threads = 0;
 };
 
 // One CUDA thread.
@@ -49,7 +58,7 @@ struct ThreadContext {
   BlockContext* block = nullptr;
   Fiber* fiber = nullptr;
   ThreadState state = ThreadState::kReturned;
-  SourceLine waits_at;
+  SourceLine seen_at;  // the last line known of: where it waits, or asked for its threadIdx
   unsigned linear = 0;
   unsigned mask = 0;
   WarpFunction function = nullptr;
@@ -83,6 +92,9 @@ struct GridRun {
 void RunGrid(GridRun& run);
 
 // --- From within a kernel. ---
+
+// threadIdx.
+const uint3& ThreadIndex(SourceLine where);
 
 void BlockBarrier(SourceLine where);
 // All lanes of `mask`, which must hold the caller's; `function` runs once for all of them.

@@ -12,8 +12,9 @@ namespace phi::cuda_host {
 struct Settings {
   uint64_t seed = 1;       // of the order of streams, blocks, warps and lanes
   int eager_percent = 25;  // how often an enqueued operation may start before anybody waits for it
-  int compute_major = 9;   // of every pretend device
+  int compute_major = 9;   // of every pretend device: 8 is an A100, later ones an H100
   int compute_minor = 0;
+  int old_devices_from = 8;               // devices from here on are of compute capability 7.0
   size_t memory_bytes = size_t{4} << 30;  // of one device
   double deadlock_seconds = 20;           // a collective that waits longer aborts with a report
 };
@@ -24,7 +25,8 @@ void Configure(const Settings& settings);
 
 // The nth call from now on (1 = the next) of an API function ("cudaMalloc", "cublasLtMatmul",
 // "ncclAllReduce") returns `error`; "kernel" counts launches as they run, and its error is sticky.
-// "ncclAsync" counts collectives as they run: theirs is what ncclCommGetAsyncError returns then.
+// "ncclAsync" counts collectives and groups of transfers as they begin: their error is what
+// ncclCommGetAsyncError returns then.
 void FailCall(const std::string& name, int nth, int error);
 
 struct KernelCount {

@@ -41,13 +41,19 @@ std::vector<float> Unroll(const MatrixView& view, int64_t outer, int64_t depth, 
   return values;
 }
 
-// Sums of chunks, then the sum of these: the chunk is the algorithm.
-float Dot(const float* x, const float* y, int64_t depth, int64_t chunk) {
+// Sums of chunks, then the sum of these, from one k on and around the end: which k and how long the
+// chunks are is the algorithm.
+float Dot(const float* x, const float* y, int64_t depth, uint64_t algorithm) {
+  const auto start = static_cast<int64_t>(algorithm % static_cast<uint64_t>(depth));
+  const int64_t chunk = 2 + static_cast<int64_t>(algorithm % 13);
   float sum = 0;
   for (int64_t first = 0; first < depth; first += chunk) {
     float part = 0;
     const int64_t end = std::min(depth, first + chunk);
-    for (int64_t k = first; k < end; ++k) part += x[k] * y[k];
+    for (int64_t i = first; i < end; ++i) {
+      const int64_t k = start + i < depth ? start + i : start + i - depth;
+      part += x[k] * y[k];
+    }
     sum += part;
   }
   return sum;
@@ -74,9 +80,7 @@ bool Overlap(const MatrixView& x, const MatrixView& y) {
 
 }  // namespace
 
-uint64_t AlgorithmOf(const Matmul& matmul) {
-  return 32 + 16 * static_cast<uint64_t>(matmul.d.cols % 7);
-}
+uint64_t AlgorithmOf(const Matmul& matmul) { return static_cast<uint64_t>(matmul.d.cols); }
 
 void CheckOperands(const Matmul& matmul, const Device& device) {
   CheckOperand("A", matmul.a, device);
@@ -89,14 +93,16 @@ void CheckOperands(const Matmul& matmul, const Device& device) {
 
 void RunMatmul(const Matmul& matmul) {
   const int64_t depth = matmul.a.ViewCols();
-  const auto chunk = static_cast<int64_t>(AlgorithmOf(matmul));
+  const uint64_t algorithm = AlgorithmOf(matmul);
   const std::vector<float> a = Unroll(matmul.a, matmul.d.rows, depth, /*outer_is_col=*/false);
   const std::vector<float> b = Unroll(matmul.b, matmul.d.cols, depth, /*outer_is_col=*/true);
   for (int64_t col = 0; col < matmul.d.cols; ++col) {
     for (int64_t row = 0; row < matmul.d.rows; ++row) {
       float& out = matmul.output[col * matmul.d.stride + row];
-      const float sum = Dot(
-          &a[static_cast<size_t>(row * depth)], &b[static_cast<size_t>(col * depth)], depth, chunk);
+      const float sum = Dot(&a[static_cast<size_t>(row * depth)],
+                            &b[static_cast<size_t>(col * depth)],
+                            depth,
+                            algorithm);
       out = matmul.alpha * sum + (matmul.beta == 0 ? 0.0F : matmul.beta * out);
     }
   }

@@ -18,11 +18,13 @@ struct ncclComm {
 namespace phi::cuda_host {
 namespace {
 
-// Worlds on their way, by unique id.
+// Worlds on their way, by unique id, and all communicators: a process may end without destroying
+// them.
 struct Lobby {
   std::mutex mutex;
   std::condition_variable joined;
   std::map<std::string, std::shared_ptr<World>> worlds;
+  std::map<ncclComm_t, std::unique_ptr<ncclComm>> communicators;
   uint64_t num_ids = 0;
 };
 
@@ -103,6 +105,25 @@ bool IsInGraph(const ncclComm& comm) {
   return comm.rank.use_count() > kOwners;
 }
 
+// NCCL's reference: "an intra-node collective call, which all ranks on the same node should call to
+// avoid a hang".
+void WaitForAllToEnd(const ncclComm& comm) {
+  World& world = *comm.world;
+  std::unique_lock lock(world.mutex);
+  comm.rank->ended = true;
+  comm.rank->waits_in = "ncclCommDestroy";
+  world.ended.notify_all();
+  const std::chrono::duration<double> patience(CurrentSettings().deadlock_seconds);
+  if (!world.ended.wait_for(lock, patience, [&] { return world.AllEnded(); })) {
+    Die("NCCL deadlock in ncclCommDestroy: %s", world.Report().c_str());
+  }
+}
+
+void Forget(ncclComm_t comm) {
+  const std::lock_guard lock(TheLobby().mutex);
+  TheLobby().communicators.erase(comm);
+}
+
 // `call.kind` is the function's name.
 ncclResult_t AddCollective(ncclComm_t comm,
                            cudaStream_t stream,
@@ -158,7 +179,9 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int num_ranks, ncclUniqueId id, 
     phi::cuda_host::Die("NCCL deadlock in ncclCommInitRank: %s", world->Report().c_str());
   }
   if (world->failed) return ncclInvalidUsage;
-  *comm = new ncclComm{.world = world, .rank = state};
+  auto made = std::make_unique<ncclComm>(ncclComm{.world = world, .rank = state});
+  *comm = made.get();
+  lobby.communicators[*comm] = std::move(made);
   return ncclSuccess;
 }
 
@@ -174,7 +197,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     phi::cuda_host::Die("ncclCommDestroy of rank %d waits for ever: a graph has its collectives",
                         comm->rank->rank);
   }
-  delete comm;
+  phi::cuda_host::WaitForAllToEnd(*comm);
+  phi::cuda_host::Forget(comm);
   return ncclSuccess;
 }
 
@@ -186,8 +210,9 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
       if (other != comm->rank) other->async_error = ncclRemoteError;
     }
   }
+  comm->world->ended.notify_all();
   phi::cuda_host::NotifyProgress();
-  delete comm;
+  phi::cuda_host::Forget(comm);
   return ncclSuccess;
 }
 

@@ -3,6 +3,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -102,7 +103,7 @@ class CollectiveOperation : public Operation {
     if (!arrived_) Arrive(device);
     Gathering& gathering = world_->gatherings[number_];
     if (gathering.num_arrived < world_->num_ranks || rank_->async_error != ncclSuccess) {
-      if (rank_->async_error == ncclSuccess) patience_.Check(*world_);
+      patience_.Check(*world_);
       return false;
     }
     Leave(gathering);
@@ -196,7 +197,7 @@ class TransferOperation : public Operation {
       if (!done_[i]) done_[i] = transfers_[i].is_send ? *received_[i] : Receive(transfers_[i]);
       all &= done_[i];
     }
-    if (!all) {
+    if (!all || rank_->async_error != ncclSuccess) {
       patience_.Check(*world_);
       return false;
     }
@@ -215,6 +216,9 @@ class TransferOperation : public Operation {
   void Start() {
     done_.resize(transfers_.size());
     received_.resize(transfers_.size());
+    if (const int error = InjectedError("ncclAsync"); error != 0) {
+      rank_->async_error = static_cast<ncclResult_t>(error);
+    }
     for (size_t i = 0; i < transfers_.size(); ++i) {
       const Transfer& transfer = transfers_[i];
       rank_->waits_in +=
@@ -286,6 +290,12 @@ std::string CollectiveCall::ToString() const {
   return kind + "(count " + std::to_string(count) + ", type " + std::to_string(type) +
          (reduction >= 0 ? ", op " + std::to_string(reduction) : "") +
          (root >= 0 ? ", root " + std::to_string(root) : "") + ")";
+}
+
+bool World::AllEnded() const {
+  return std::all_of(ranks.begin(), ranks.end(), [](const auto& rank) {
+    return rank != nullptr && (rank->ended || rank->aborted);
+  });
 }
 
 std::string World::Report() const {

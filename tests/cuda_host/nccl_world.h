@@ -3,6 +3,7 @@
 #include <nccl.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <deque>
 #include <map>
 #include <memory>
@@ -53,6 +54,7 @@ struct RankState {
   int device = 0;
   uint64_t num_calls = 0;  // collectives that its stream has come to
   bool aborted = false;
+  bool ended = false;  // its communicator is being destroyed
   ncclResult_t async_error = ncclSuccess;
   std::string waits_in;  // for the deadlock report
 };
@@ -63,9 +65,11 @@ struct World {
   bool failed = false;  // no communicator comes of it
   std::vector<std::shared_ptr<RankState>> ranks;
   int num_joined = 0;
+  std::condition_variable ended;                                // one more rank has
   std::map<uint64_t, Gathering> gatherings;                     // by number of call
   std::map<std::pair<int, int>, std::deque<Message>> messages;  // by sender and receiver
 
+  bool AllEnded() const;
   // "rank 0 waits in ncclAllReduce #3 ...; rank 1 ...".
   std::string Report() const;
 };

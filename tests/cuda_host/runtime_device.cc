@@ -12,7 +12,7 @@ namespace {
 
 thread_local cudaError_t last_error = cudaSuccess;
 
-constexpr int kMultiprocessors = 132;
+bool IsOld(int device) { return device >= CurrentSettings().old_devices_from; }
 
 }  // namespace
 
@@ -69,16 +69,18 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= kNumDevices) return Remember(cudaErrorInvalidDevice);
   std::memset(properties, 0, sizeof(*properties));
   std::snprintf(properties->name, sizeof(properties->name), "host harness (no GPU)");
-  properties->major = CurrentSettings().compute_major;
-  properties->minor = CurrentSettings().compute_minor;
+  const bool is_old = phi::cuda_host::IsOld(device);
+  const phi::cuda_host::Chip chip = phi::cuda_host::CurrentChip();
+  properties->major = is_old ? 7 : CurrentSettings().compute_major;
+  properties->minor = is_old ? 0 : CurrentSettings().compute_minor;
   properties->totalGlobalMem = CurrentSettings().memory_bytes;
-  properties->multiProcessorCount = phi::cuda_host::kMultiprocessors;
+  properties->multiProcessorCount = chip.num_processors;
   properties->warpSize = 32;
   properties->maxThreadsPerBlock = 1024;
   properties->maxThreadsPerMultiProcessor = 2048;
   properties->sharedMemPerBlock = 48 * 1024;
-  properties->sharedMemPerBlockOptin = 227 * 1024;
-  properties->sharedMemPerMultiprocessor = 228 * 1024;
+  properties->sharedMemPerBlockOptin = static_cast<size_t>(chip.block_shared_bytes);
+  properties->sharedMemPerMultiprocessor = static_cast<size_t>(chip.processor_shared_bytes);
   properties->regsPerBlock = 65536;
   properties->regsPerMultiprocessor = 65536;
   properties->l2CacheSize = 50 << 20;
@@ -92,16 +94,16 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   if (device < 0 || device >= kNumDevices) return Remember(cudaErrorInvalidDevice);
   switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor:
-      *value = CurrentSettings().compute_major;
+      *value = phi::cuda_host::IsOld(device) ? 7 : CurrentSettings().compute_major;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = CurrentSettings().compute_minor;
+      *value = phi::cuda_host::IsOld(device) ? 0 : CurrentSettings().compute_minor;
       return cudaSuccess;
     case cudaDevAttrMultiProcessorCount:
-      *value = phi::cuda_host::kMultiprocessors;
+      *value = phi::cuda_host::CurrentChip().num_processors;
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = 227 * 1024;
+      *value = phi::cuda_host::CurrentChip().block_shared_bytes;
       return cudaSuccess;
     default:
       return Remember(cudaErrorNotSupported);

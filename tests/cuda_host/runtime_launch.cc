@@ -14,7 +14,6 @@ namespace {
 constexpr unsigned kMaxThreads = 1024;
 constexpr unsigned kMaxGridYz = 65535;
 constexpr size_t kDefaultSharedBytes = 48 * 1024;
-constexpr int kMaxSharedBytes = 227 * 1024;
 
 struct Kernels {
   std::mutex mutex;
@@ -179,7 +178,9 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
                ? cudaSuccess
                : Remember(cudaErrorNotSupported);
   }
-  if (value < 0 || value > phi::cuda_host::kMaxSharedBytes) return Remember(cudaErrorInvalidValue);
+  if (value < 0 || value > phi::cuda_host::CurrentChip().block_shared_bytes) {
+    return Remember(cudaErrorInvalidValue);
+  }
   const std::lock_guard lock(phi::cuda_host::TheKernels().mutex);
   phi::cuda_host::TheKernels().shared_limits[kernel] = value;
   return cudaSuccess;
@@ -190,8 +191,8 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks,
                                                           int block_size,
                                                           size_t shared_bytes) {
   const int by_threads = 2048 / std::max(block_size, 1);
-  const int by_shared =
-      shared_bytes == 0 ? 32 : static_cast<int>(228 * 1024 / (shared_bytes + 1024));
+  const auto shared = static_cast<size_t>(phi::cuda_host::CurrentChip().processor_shared_bytes);
+  const int by_shared = shared_bytes == 0 ? 32 : static_cast<int>(shared / (shared_bytes + 1024));
   *blocks = std::min({32, by_threads, by_shared});
   return cudaSuccess;
 }

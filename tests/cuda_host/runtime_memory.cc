@@ -87,6 +87,13 @@ class SetOperation : public Operation {
   size_t bytes_;
 };
 
+// A copy to host memory that is not page-locked returns when it is done, whatever its name says
+// ("API synchronization behavior" of the runtime's reference).
+bool Blocks(const Device& device, const void* to, const void* from, const CUstream_st& stream) {
+  return device.memory.ContainsDevice(from, 1) && !device.memory.ContainsDevice(to, 1) &&
+         !device.memory.ContainsHost(to, 1) && stream.capture == nullptr;
+}
+
 // Runs at once, as the synchronous calls do, which wait for no stream of ours.
 template <typename Body>
 cudaError_t RunNow(Device& device, Body body) {
@@ -115,8 +122,10 @@ using phi::cuda_host::CurrentDevice;
 using phi::cuda_host::Device;
 using phi::cuda_host::InjectedError;
 using phi::cuda_host::Remember;
+using phi::cuda_host::SpoilsRecording;
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  if (SpoilsRecording()) return Remember(cudaErrorStreamCaptureUnsupported);
   if (const int error = InjectedError("cudaMalloc"); error != 0) {
     return Remember(static_cast<cudaError_t>(error));
   }
@@ -135,6 +144,7 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
 }
 
 cudaError_t cudaFree(void* pointer) {
+  if (SpoilsRecording()) return Remember(cudaErrorStreamCaptureUnsupported);
   Device& device = CurrentDevice();
   const std::lock_guard lock(device.mutex);
   if (pointer == nullptr) return cudaSuccess;
@@ -151,6 +161,7 @@ cudaError_t cudaFree(void* pointer) {
 }
 
 cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
+  if (SpoilsRecording()) return Remember(cudaErrorStreamCaptureUnsupported);
   if (const int error = InjectedError("cudaMallocHost"); error != 0) {
     return Remember(static_cast<cudaError_t>(error));
   }
@@ -162,6 +173,7 @@ cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned int /*flags*/) 
 }
 
 cudaError_t cudaFreeHost(void* pointer) {
+  if (SpoilsRecording()) return Remember(cudaErrorStreamCaptureUnsupported);
   if (pointer == nullptr) return cudaSuccess;
   // Whichever device's thread took it: host memory is everybody's.
   for (int i = 0; i < phi::cuda_host::kNumDevices; ++i) {
@@ -184,6 +196,7 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  if (SpoilsRecording()) return Remember(cudaErrorStreamCaptureUnsupported);
   if (const int error = InjectedError("cudaMemcpy"); error != 0) {
     return Remember(static_cast<cudaError_t>(error));
   }
@@ -197,6 +210,7 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
 }
 
 cudaError_t cudaMemset(void* to, int value, size_t bytes) {
+  if (SpoilsRecording()) return Remember(cudaErrorStreamCaptureUnsupported);
   Device& device = CurrentDevice();
   const std::lock_guard lock(device.mutex);
   if (bytes == 0) return cudaSuccess;
@@ -215,7 +229,10 @@ cudaError_t cudaMemcpyAsync(
   if (!phi::cuda_host::DirectionFits(device, to, from, bytes, kind)) {
     return Remember(cudaErrorInvalidValue);
   }
-  return Enqueue(stream, std::make_unique<phi::cuda_host::CopyOperation>(to, from, bytes));
+  const cudaError_t queued =
+      Enqueue(stream, std::make_unique<phi::cuda_host::CopyOperation>(to, from, bytes));
+  if (queued != cudaSuccess || !phi::cuda_host::Blocks(device, to, from, *stream)) return queued;
+  return phi::cuda_host::WaitFor(device, stream);
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {

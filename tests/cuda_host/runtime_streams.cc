@@ -86,6 +86,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const std::lock_guard lock(device.mutex);
   const cudaError_t waited = phi::cuda_host::WaitFor(device, stream);
   std::erase(device.streams, stream);
+  if (phi::cuda_host::recorded_stream == stream) phi::cuda_host::recorded_stream = nullptr;
   delete stream;
   return waited;
 }
@@ -110,6 +111,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 }
 
 cudaError_t cudaDeviceSynchronize() {
+  if (phi::cuda_host::SpoilsRecording()) return Remember(cudaErrorStreamCaptureUnsupported);
   Device& device = phi::cuda_host::CurrentDevice();
   const std::lock_guard lock(device.mutex);
   return phi::cuda_host::WaitFor(device, nullptr);
@@ -177,6 +179,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode /*
   if (stream->capture != nullptr) return Remember(cudaErrorIllegalState);
   stream->capture = std::make_unique<CUgraph_st>();
   stream->capture_failed = false;
+  phi::cuda_host::recorded_stream = stream;
   return cudaSuccess;
 }
 
@@ -184,6 +187,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const std::lock_guard lock(stream->device->mutex);
   if (stream->capture == nullptr) return Remember(cudaErrorIllegalState);
   *graph = stream->capture.release();
+  phi::cuda_host::recorded_stream = nullptr;
   if (!stream->capture_failed) return cudaSuccess;
   delete *graph;
   *graph = nullptr;

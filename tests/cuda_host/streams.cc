@@ -16,6 +16,13 @@ namespace {
 
 thread_local int current_device = 0;
 
+// NVIDIA's data sheets and the CUDA C++ Programming Guide, "Technical Specifications per Compute
+// Capability".
+constexpr Chip kA100 = {
+    .num_processors = 108, .block_shared_bytes = 163 * 1024, .processor_shared_bytes = 164 * 1024};
+constexpr Chip kH100 = {
+    .num_processors = 132, .block_shared_bytes = 227 * 1024, .processor_shared_bytes = 228 * 1024};
+
 struct Failure {
   int remaining;
   int error;
@@ -105,6 +112,17 @@ void Configure(const Settings& settings) {
 }
 
 const Settings& CurrentSettings() { return TheGlobal().settings; }
+
+Chip CurrentChip() { return CurrentSettings().compute_major == 8 ? kA100 : kH100; }
+
+thread_local cudaStream_t recorded_stream = nullptr;
+
+bool SpoilsRecording() {
+  if (recorded_stream == nullptr) return false;
+  const std::lock_guard lock(recorded_stream->device->mutex);
+  recorded_stream->capture_failed = true;
+  return true;
+}
 
 void FailCall(const std::string& name, int nth, int error) {
   const std::lock_guard lock(TheGlobal().mutex);

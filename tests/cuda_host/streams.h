@@ -66,10 +66,24 @@ Device& CurrentDevice();
 void SetCurrentDevice(int ordinal);
 const Settings& CurrentSettings();
 
+// What a device of the settings' compute capability has.
+struct Chip {
+  int num_processors;
+  int block_shared_bytes;  // of one block that asks for them
+  int processor_shared_bytes;
+};
+Chip CurrentChip();
+
 // Counts a call; the error that a test asked for, or 0.
 int InjectedError(const std::string& name);
 // Keeps an error for cudaGetLastError.
 cudaError_t Remember(cudaError_t error);
+
+// The stream that the calling thread records, or null.
+extern thread_local cudaStream_t recorded_stream;
+// Whether the calling thread records, in which it may make no call that waits for the device or
+// changes its memory: the recording is lost then.
+bool SpoilsRecording();
 
 // Runs ready operations of any stream of the device, at most `most`; how many ran.
 int Advance(Device& device, int most);

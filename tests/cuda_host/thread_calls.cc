@@ -10,10 +10,15 @@ namespace phi::cuda_host {
 
 __thread ThreadContext* current_thread = nullptr;
 
+const uint3& ThreadIndex(SourceLine where) {
+  current_thread->seen_at = where;
+  return current_thread->index;
+}
+
 void BlockBarrier(SourceLine where) {
   ThreadContext& self = *current_thread;
   char* const tag = self.block->tsan_tags + kWarp;
-  self.waits_at = where;
+  self.seen_at = where;
   self.state = ThreadState::kAtBarrier;
   TsanRelease(tag);
   self.fiber->Yield();
@@ -23,16 +28,8 @@ void BlockBarrier(SourceLine where) {
 void WarpOperation(
     unsigned mask, WarpFunction function, void* operand, SourceLine where, bool orders_memory) {
   ThreadContext& self = *current_thread;
-  const unsigned lane = self.linear % kWarp;
-  if ((mask >> lane & 1) == 0) {
-    Die("wrong mask: lane %u calls a warp operation at %s:%d with mask %08x, which lacks it",
-        lane,
-        where.file,
-        where.line,
-        mask);
-  }
   char* const tag = self.block->tsan_tags + self.linear / kWarp;
-  self.waits_at = where;
+  self.seen_at = where;
   self.mask = mask;
   self.function = function;
   self.operand = operand;

@@ -52,12 +52,16 @@ void ExchangeValues(void* const operands[kWarp], unsigned mask) {
     if ((mask >> lane & 1) == 0) continue;
     auto& exchange = *static_cast<Exchange*>(operands[lane]);
     if (exchange.source >= 32 || (mask >> exchange.source & 1) == 0) {
-      Die("wrong mask: lane %u reads lane %u by a shuffle at %s:%d, which mask %08x lacks",
+      const ThreadContext& self = *current_thread;
+      const unsigned source = self.linear / kWarp * kWarp + exchange.source;
+      const bool exists = exchange.source < kWarp && source < self.block->num_threads;
+      Die("wrong mask: lane %u reads lane %u by a shuffle at %s, which mask %08x lacks; that lane "
+          "was last seen at %s",
           lane,
           exchange.source,
-          current_thread->waits_at.file,
-          current_thread->waits_at.line,
-          mask);
+          PlaceText(self.seen_at).text,
+          mask,
+          PlaceText(exists ? self.block->threads[source].seen_at : SourceLine{}).text);
     }
     exchange.value = values[exchange.source];
   }

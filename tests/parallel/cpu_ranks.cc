@@ -37,6 +37,10 @@ std::vector<RankKind> InvariantRanks(kernels::DType dtype) {
   return kinds;
 }
 
+std::vector<kernels::DType> DTypesOfEqualDraws() {
+  return {kernels::DType::kFloat32, kernels::DType::kBFloat16};
+}
+
 int MostRanks() { return std::numeric_limits<int>::max(); }
 bool IsEmulated() { return false; }
 

@@ -57,7 +57,7 @@ void Append(const SampledToken& token, Sequence& sequence) {
 }  // namespace
 
 RankGroup::RankGroup(const GroupOptions& options)
-    : stats_(static_cast<size_t>(options.world_size)) {
+    : all_ranks_(options.world_size), stats_(static_cast<size_t>(options.world_size)) {
   std::vector<int> leader_sockets;
   for (int rank = 1; rank < options.world_size; ++rank) {
     std::array<int, 2> sockets{};
@@ -68,6 +68,7 @@ RankGroup::RankGroup(const GroupOptions& options)
   }
   sender_.emplace(std::move(leader_sockets));
   leader_ = Create(options, 0, &progress_);
+  all_ranks_.arrive_and_wait();
 }
 
 RankGroup::~RankGroup() { Stop(); }
@@ -92,14 +93,18 @@ void RankGroup::Follow(const GroupOptions& options, int rank, int socket) {
   PlanReceiver receiver(socket);
   RankProgress progress;
   const std::unique_ptr<Rank> follower = Create(options, rank, &progress);
+  all_ranks_.arrive_and_wait();
   for (;;) {
     absl::StatusOr<StepPlan> plan = receiver.Receive(kPatience);
     if (absl::IsCancelled(plan.status())) break;
-    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    if (!plan.ok()) break;
     absl::StatusOr<StepResult> result = follower->Execute(*plan);
-    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_TRUE(result.ok()) << result.status();
+    if (!result.ok()) break;
     EXPECT_TRUE(result->tokens.empty());
   }
+  all_ranks_.arrive_and_wait();
   stats_[static_cast<size_t>(rank)] = follower->collective_stats();
 }
 
@@ -112,9 +117,12 @@ absl::StatusOr<StepResult> RankGroup::Execute(StepPlan plan) {
 }
 
 std::vector<CollectiveStats> RankGroup::Stop() {
-  sender_.reset();
-  followers_.clear();
+  if (leader_ == nullptr) return stats_;
   stats_[0] = leader_->collective_stats();
+  sender_.reset();
+  all_ranks_.arrive_and_wait();
+  leader_.reset();
+  followers_.clear();
   return stats_;
 }
 

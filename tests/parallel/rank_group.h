@@ -1,5 +1,6 @@
 #pragma once
 
+#include <barrier>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -27,7 +28,8 @@ struct GroupOptions {
 // thread of its own, which takes plans from the plan channel as a rank process does.
 class RankGroup {
  public:
-  // Fails the test where a rank cannot start.
+  // Returns when all ranks have loaded: on GPUs of one process, one rank's cudaMalloc may wait for
+  // another's collective, which waits for the first. Fails the test where a rank cannot start.
   explicit RankGroup(const GroupOptions& options);
   ~RankGroup();
 
@@ -35,7 +37,7 @@ class RankGroup {
   absl::StatusOr<StepResult> Execute(StepPlan plan);
 
   Rank& leader() { return *leader_; }
-  // Ends the followers; then each rank's counts, rank 0 first.
+  // Ends all ranks, together, as their communicators may have to. Each rank's counts, rank 0 first.
   std::vector<CollectiveStats> Stop();
 
  private:
@@ -45,6 +47,7 @@ class RankGroup {
   TemporaryDir store_;
   uint64_t next_step_ = 0;
   RankProgress progress_;
+  std::barrier<> all_ranks_;            // have loaded; have executed the last plan
   std::vector<CollectiveStats> stats_;  // one entry a rank, each written by its own thread
   std::optional<PlanSender> sender_;
   std::unique_ptr<Rank> leader_;

@@ -37,6 +37,11 @@ RankKind DefaultRanks(kernels::DType dtype);
 // All that keep I1 bit by bit.
 std::vector<RankKind> InvariantRanks(kernels::DType dtype);
 
+// The dtypes in which all world sizes draw the same tokens. In 16 bits a sum's last bit may tip an
+// operand's rounding, which moves a log-probability by up to 2^-8 and so may move a draw: those are
+// named only where the same sums come out on every machine, and the suites' draws are equal.
+std::vector<kernels::DType> DTypesOfEqualDraws();
+
 // Ranks that this machine has room for: on GPUs, their number.
 int MostRanks();
 // Whether a step takes a thousand times what it takes on a device: suites then run the same cases

@@ -167,8 +167,10 @@ TEST_P(Samples, ForkedOnesAreSeparateRequestsBitForBit) {
   }
 }
 
+class SamplesOfAllSizes : public Samples {};
+
 // Rounding differs by the world size, by so little that no draw of these falls elsewhere.
-TEST_P(Samples, AllWorldSizesDrawTheSameTokens) {
+TEST_P(SamplesOfAllSizes, AllWorldSizesDrawTheSameTokens) {
   const Prompt prompts[] = {MakePrompt(37, kSampled),
                             MakePrompt(37, Penalised(kSampled)),
                             MakePrompt(37, {}),
@@ -187,12 +189,17 @@ TEST_P(Samples, AllWorldSizesDrawTheSameTokens) {
   EXPECT_NE(at_one_rank[2], at_one_rank[3]);
 }
 
+std::string DTypeCaseName(const testing::TestParamInfo<kernels::DType>& info) {
+  return std::string(kernels::DTypeName(info.param));
+}
 INSTANTIATE_TEST_SUITE_P(All,
                          Samples,
                          testing::Values(kernels::DType::kFloat32, kernels::DType::kBFloat16),
-                         [](const auto& info) {
-                           return std::string(kernels::DTypeName(info.param));
-                         });
+                         DTypeCaseName);
+INSTANTIATE_TEST_SUITE_P(All,
+                         SamplesOfAllSizes,
+                         testing::ValuesIn(DTypesOfEqualDraws()),
+                         DTypeCaseName);
 
 }  // namespace
 }  // namespace phi::shard

@@ -89,8 +89,8 @@ TEST_F(StepCost, OneSequenceTakesThreeLaunchesALayerAndFourMoreAtMost) {
   EXPECT_LE(counts.launches(), 3 * static_cast<uint64_t>(kShape.num_hidden_layers) + 4);
   EXPECT_EQ(counts.collectives, 0U);
   Figure(absl::StrFormat(
-      "CUDA on the host: %d launches and %d bytes a token counted at batch 1, %d layers, %d "
-      "positions",
+      "CUDA on the host: %d launches and %d bytes a token (16-byte loads, cp.async and cuBLASLt) "
+      "counted at batch 1, %d layers, %d positions",
       counts.launches(),
       BytesRead(counts),
       kShape.num_hidden_layers,

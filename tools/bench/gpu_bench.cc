@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <optional>
 #include <string>
 #include <utility>
@@ -19,8 +20,10 @@
 namespace phi::bench {
 namespace {
 
-constexpr int kUnavailable = 69;  // sysexits.h
+constexpr int kUsage = 64;  // sysexits.h
+constexpr int kUnavailable = 69;
 constexpr int kBadModel = 65;
+constexpr int kSoftware = 70;
 
 struct Options {
   std::string model_dir;
@@ -224,15 +227,12 @@ int Run(const Options& options) {
   return Bench(options, *config, dtype).Run() ? 0 : kUnavailable;
 }
 
-}  // namespace
-}  // namespace phi::bench
-
-int main(int argc, char** argv) {
-  phi::bench::Options options;
+int Main(int argc, char** argv) {
+  Options options;
   CLI::App app{
       "Decode and prefill steps of a tensor-parallel group on GPUs, without a service, beside the\n"
       "modelled ones. Make a checkpoint of Phi-1's size first: make_checkpoint DIR"};
-  app.add_option("--model", options.model_dir, "Model directory")->required();
+  CLI::Option* model = app.add_option("--model", options.model_dir, "Model directory");
   app.add_option("--dtype", options.dtype, "What to compute in")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
       ->capture_default_str();
@@ -249,6 +249,29 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", options.rounds, "Decode steps of each size")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
+  bool only_count = false;
+  CLI::Option* count = app.add_flag("--count", only_count, "Only say how many GPUs CUDA finds");
+  model->excludes(count);
   CLI11_PARSE(app, argc, argv);
-  return phi::bench::Run(options);
+  if (only_count) {
+    std::printf("%d\n", shard::MostRanks());
+    return 0;
+  }
+  if (options.model_dir.empty()) {
+    std::fprintf(stderr, "gpu_bench: --model is required\n");
+    return kUsage;
+  }
+  return Run(options);
+}
+
+}  // namespace
+}  // namespace phi::bench
+
+int main(int argc, char** argv) {
+  try {
+    return phi::bench::Main(argc, argv);
+  } catch (const std::exception& error) {  // CLI11's and the standard library's
+    std::fprintf(stderr, "gpu_bench: %s\n", error.what());
+    return phi::bench::kSoftware;
+  }
 }

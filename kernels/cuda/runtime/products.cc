@@ -10,6 +10,8 @@ namespace {
 
 constexpr size_t kGatheredBytes = size_t{8} << 20;
 constexpr size_t kRawBytes = size_t{64} << 20;
+// CUDA's largest gridDim.y, which is the rows of some kernels.
+constexpr int64_t kMostGridRows = 65535;
 
 // The output of the rows from `row` on.
 ProductOutput FromRow(ProductOutput output, int64_t row, DType dtype) {
@@ -55,7 +57,7 @@ absl::Status Products::Multiply(const InputRows& in,
   const bool is_float = context_.dtype == DType::kFloat32;
   if (!batch_invariant_) {
     if (rows <= kMaxSmallRows) return MultiplySmall(in, rows, weights, output);
-    const absl::Status status = MultiplyByLibrary(in, rows, weights, output);
+    absl::Status status = MultiplyByLibrary(in, rows, weights, output);
     if (!absl::IsUnimplemented(status)) return status;
   }
   if (is_float) return MultiplySmall(in, rows, weights, output);
@@ -84,7 +86,8 @@ absl::Status Products::MultiplyByLibrary(InputRows in,
                                          ProductOutput output) {
   if (in.row_index != nullptr) {
     const auto bytes = static_cast<size_t>(rows * weights.cols) * DTypeBytes(context_.dtype);
-    if (bytes > kGatheredBytes) return absl::UnimplementedError("too many rows to gather");
+    if (bytes > kGatheredBytes || rows > kMostGridRows)
+      return absl::UnimplementedError("too many rows to gather");
     PHI_RETURN_IF_ERROR(
         CudaStatus(GatherRows(context_, in, rows, weights.cols, gathered_->data()), "GatherRows"));
     in = {.data = gathered_->data(), .stride = weights.cols};
@@ -92,10 +95,13 @@ absl::Status Products::MultiplyByLibrary(InputRows in,
   if (!LibraryProduct::Takes(in, context_.dtype)) {
     return absl::UnimplementedError("rows are not aligned");
   }
-  // As many rows at a time as the raw products have room for.
+  // As many rows at a time as the raw products and a grid have room for; fours of them, so that the
+  // outputs of each part begin at 16-byte boundaries, which the library's plans count on.
   const int64_t raw_row_bytes =
       (weights.outputs - output.split) * static_cast<int64_t>(sizeof(float));
-  const int64_t most = raw_row_bytes == 0 ? rows : static_cast<int64_t>(kRawBytes) / raw_row_bytes;
+  int64_t most = kMostGridRows;
+  if (raw_row_bytes > 0) most = std::min(most, static_cast<int64_t>(kRawBytes) / raw_row_bytes);
+  most = most / 4 * 4;
   if (most == 0) return absl::UnimplementedError("rows are too wide");
   while (rows > 0) {
     const int64_t part = std::min(rows, most);

@@ -3,6 +3,8 @@
 #include <cuda_runtime_api.h>
 #include <sched.h>
 
+#include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -16,6 +18,9 @@ namespace {
 
 // Polls of the stream between two looks at the check.
 constexpr int kPollsPerCheck = 64;
+
+// A row of logits fits; what does not goes in parts.
+constexpr size_t kHostStagingBytes = size_t{1} << 20;
 
 }  // namespace
 
@@ -41,6 +46,10 @@ absl::Status StreamBackend::Init() {
       upload_,
       StepUpload::Create({.rows = options_.max_step_tokens, .block_ids = options_.max_block_ids},
                          stream));
+  void* staging = nullptr;
+  PHI_RETURN_IF_ERROR(
+      CudaStatus(cudaMallocHost(&staging, kHostStagingBytes), "allocating pinned memory"));
+  host_staging_.reset(staging);
   PHI_ASSIGN_OR_RETURN(products_, Products::Create(context_, options_.batch_invariant));
   return absl::OkStatus();
 }
@@ -114,13 +123,24 @@ absl::Status StreamBackend::WaitForStream() {
   return status_;
 }
 
+// By page-locked memory: a copy to any other waits in the driver, where nobody looks whether the
+// collective before it has lost its peer.
 absl::Status StreamBackend::CopyToHost(void* to, const void* from, size_t bytes) {
   if (bytes == 0) return status_;
   PHI_RETURN_IF_ERROR(UseDevice());
   Flush();
-  Note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_.get()),
-       "copying to the host");
-  return WaitForStream();
+  for (size_t done = 0; done < bytes && status_.ok(); done += kHostStagingBytes) {
+    const size_t part = std::min(bytes - done, kHostStagingBytes);
+    Note(cudaMemcpyAsync(host_staging_.get(),
+                         static_cast<const std::byte*>(from) + done,
+                         part,
+                         cudaMemcpyDeviceToHost,
+                         stream_.get()),
+         "copying to the host");
+    PHI_RETURN_IF_ERROR(WaitForStream());
+    std::memcpy(static_cast<std::byte*>(to) + done, host_staging_.get(), part);
+  }
+  return status_;
 }
 
 }  // namespace cuda

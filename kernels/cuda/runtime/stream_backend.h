@@ -137,6 +137,7 @@ class StreamBackend final : public CudaBackend {
   std::unique_ptr<DeviceMemory> split_scratch_;
   std::unique_ptr<DeviceMemory> split_tickets_;
   std::unique_ptr<StepUpload> upload_;
+  PinnedMemory host_staging_;  // of CopyToHost
   std::unique_ptr<Products> products_;
   StepGraphs graphs_;
   std::function<absl::Status()> check_;

@@ -24,9 +24,11 @@ struct DeviceChoice {
 
 using ListDevices = std::function<absl::StatusOr<std::vector<kernels::CudaDevice>>()>;
 
-// What --device=`flag` (auto, cpu or cuda) comes to; `list` is not called for cpu. One line where
-// CUDA was asked for and cannot be had, and where there are GPUs but fewer than ranks, which auto
-// does not pass over either: INVALID_ARGUMENT or what `list` returned.
+// What --device=`flag` (auto, cpu or cuda) comes to; `list` is not called for cpu. Ranks can have
+// the GPUs before the first one with a problem; where that is the very first, there is none. One
+// line where CUDA was asked for and cannot be had, and where there are GPUs but fewer than ranks,
+// which auto does not pass over either: INVALID_ARGUMENT, FAILED_PRECONDITION or what `list`
+// returned.
 absl::StatusOr<DeviceChoice> ChooseDevice(std::string_view flag,
                                           int world_size,
                                           const ListDevices& list);

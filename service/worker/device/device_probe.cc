@@ -24,7 +24,7 @@ extern char** environ;
 
 namespace phi::kernels {
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CudaDevice, name, instruction_set, free_bytes)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CudaDevice, name, instruction_set, free_bytes, problem)
 
 }  // namespace phi::kernels
 

@@ -17,6 +17,7 @@
 #include "kernels/base/status_macros.h"
 #include "service/telemetry/logging.h"
 #include "service/telemetry/metric_page.h"
+#include "service/worker/device/device_choice.h"
 #include "service/worker/device/rank_device.h"
 #include "service/worker/group/group_page.h"
 #include "service/worker/group/lifeline.h"
@@ -244,6 +245,9 @@ ExitCode RunRankProcess(const std::string& spec_text) {
     LogError("rank ends",
              {{"rank", context->spec.rank}, {"error", std::string(end.status.message())}});
   }
+  // Threads of CUDA and NCCL, whose communicator nobody destroys, must not meet the destructors of
+  // exit(). Lines of the log are written when they are made.
+  if (context->spec.device == kCudaDevice) _exit(static_cast<int>(end.code));
   return end.code;
 }
 

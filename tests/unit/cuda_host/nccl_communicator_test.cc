@@ -32,8 +32,9 @@ struct RankPlace {
 
 // Runs `body` once a rank, on a thread and a device of its own.
 void RunRanks(int world_size,
-              const NcclOptions& options,
+              NcclOptions options,
               const std::function<void(const RankPlace&)>& body) {
+  options.destroy_together = true;
   const auto id = MakeNcclUniqueId();
   ASSERT_TRUE(id.ok()) << id.status();
   std::vector<std::jthread> threads;
@@ -139,6 +140,28 @@ void EndAfterAnAsynchronousError() {
 
 TEST_F(NcclCommunicatorTest, AnAsynchronousErrorEndsTheWaitAndTheGroup) {
   EXPECT_EXIT(EndAfterAnAsynchronousError(), testing::ExitedWithCode(0), "NCCL lost a rank");
+}
+
+// Rank 0 waits for what rank 1 never sends. The stand-in of the runtime, like the real one, waits
+// for a copy to pageable memory before it returns.
+void EndWhileCopyingToTheHost() {
+  RunRanks(1 + 1, {}, [&](RankPlace self) {
+    while (self.rank == 1) sleep(1);
+    FailCall("ncclAsync", 1, ncclRemoteError);
+    const DeviceArray<float> send(Constant(kCount, 1));
+    const DeviceArray<float> receive(2 * kCount);
+    std::vector<float> host(2 * kCount);
+    const absl::Status queued = self.communicator.GatherToRoot(
+        {send.data(), kCount}, std::vector<size_t>(2, kCount), {receive.data(), 2 * kCount});
+    const absl::Status copied =
+        self.backend.CopyToHost(host.data(), receive.data(), host.size() * sizeof(float));
+    std::fprintf(stderr, "%s\n", std::string(copied.message()).c_str());
+    _exit(queued.ok() && absl::IsUnavailable(copied) ? 0 : 2);
+  });
+}
+
+TEST_F(NcclCommunicatorTest, AnAsynchronousErrorEndsACopyToTheHost) {
+  EXPECT_EXIT(EndWhileCopyingToTheHost(), testing::ExitedWithCode(0), "NCCL lost a rank");
 }
 
 TEST_F(NcclCommunicatorTest, WhatCannotBeJoinedIsRefused) {

@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <nccl.h>
+#include <unistd.h>
 
 #include <functional>
 #include <thread>
@@ -121,6 +122,16 @@ TEST_F(NcclTest, ACommunicatorDoesNotEndBeforeItsGraphs) {
       "ncclCommDestroy of rank . waits for ever: a graph has its collectives");
 }
 
+TEST_F(NcclTest, ACommunicatorDoesNotEndAlone) {
+  Configure({.deadlock_seconds = 2});
+  EXPECT_DEATH(RunRanks(2,
+                        [](const RankContext& self) {
+                          while (self.rank == 1) sleep(1);
+                        }),
+               "NCCL deadlock in ncclCommDestroy: rank 0 waits in ncclCommDestroy; rank 1 is "
+               "elsewhere");
+}
+
 // Rank 1 makes another call than rank 0.
 void CallDifferently(
     const std::function<void(const RankContext&, const DeviceArray<float>&)>& odd) {
@@ -159,7 +170,9 @@ TEST_F(NcclTest, MismatchedCallsNameBoth) {
 TEST_F(NcclTest, RankThatNeverComesIsADeadlockWithAReport) {
   Configure({.deadlock_seconds = 4});
   EXPECT_DEATH(
-      CallDifferently([](const RankContext& /*self*/, const DeviceArray<float>& /*data*/) {}),
+      CallDifferently([](const RankContext& /*self*/, const DeviceArray<float>& /*data*/) {
+        while (true) sleep(1);
+      }),
       "NCCL deadlock after .*rank 0 waits in ncclAllReduce.* #0; rank 1 is elsewhere after "
       "0 collectives");
 }

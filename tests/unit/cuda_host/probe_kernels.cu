@@ -37,11 +37,11 @@ __global__ void SumKernel(Bug bug, const float* in, float* out) {
   float* const parts = SharedMemory<float>();
   const auto warps = static_cast<int>(blockDim.x / 32);
   const unsigned lane = threadIdx.x % 32;
-  if (bug == Bug::kExitedThread && threadIdx.x == 3) return;
   if (bug == Bug::kExitedLane && lane == 5) return;
   Misbehave(bug, parts, warps, out);
   const float part = WarpSum(in[threadIdx.x]);
   if (lane == 0) parts[threadIdx.x / 32] = part;
+  if (bug == Bug::kExitedThread && threadIdx.x == 3) return;
   if (bug != Bug::kMissingBarrier) __syncthreads();
   if (threadIdx.x != 0) return;
   float sum = 0;

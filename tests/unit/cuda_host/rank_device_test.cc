@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <future>
 #include <thread>
 
 #include "kernels/cuda/cuda_devices.h"
@@ -44,33 +45,41 @@ class RankDeviceTest : public cuda_host::DeviceTest {
     spec.hidden_size = kShape.hidden_size;
     spec.max_sequences = 2;
     spec.max_step_tokens = 16;
+    spec.num_kv_blocks = 4;
     spec.stall_limit_ms = 30'000;
     return spec;
+  }
+
+  // As rank_process does.
+  absl::StatusOr<std::unique_ptr<shard::Rank>> Load(const RankSpec& spec,
+                                                    PlanEnd& plan_end,
+                                                    shard::RankProgress* progress) {
+    auto backend = MakeRankBackend(spec);
+    EXPECT_TRUE(backend.ok()) << backend.status();
+    auto communicator = ConnectRanks(spec, **backend, plan_end);
+    EXPECT_TRUE(communicator.ok()) << communicator.status();
+    return shard::Rank::Create({.model_dir = dir_.path(),
+                                .num_real_tokens = 300,
+                                .eos_token_id = 256,
+                                .limits = {.max_sequences = spec.max_sequences,
+                                           .max_step_tokens = spec.max_step_tokens,
+                                           .num_kv_blocks = spec.num_kv_blocks}},
+                               *std::move(backend),
+                               *std::move(communicator),
+                               progress);
   }
 
   // One prompt's greedy continuation, as this rank draws it; followers draw nothing.
   std::vector<uint32_t> Serve(const RankSpec& spec) {
     PlanEnd plan_end(spec);
-    auto backend = MakeRankBackend(spec);
-    EXPECT_TRUE(backend.ok()) << backend.status();
-    auto communicator = ConnectRanks(spec, **backend, plan_end);
-    EXPECT_TRUE(communicator.ok()) << communicator.status();
     shard::RankProgress progress;
-    auto rank = shard::Rank::Create({.model_dir = dir_.path(),
-                                     .num_real_tokens = 300,
-                                     .eos_token_id = 256,
-                                     .limits = {.max_sequences = spec.max_sequences,
-                                                .max_step_tokens = spec.max_step_tokens,
-                                                .num_kv_blocks = 4}},
-                                    *std::move(backend),
-                                    *std::move(communicator),
-                                    &progress);
+    const auto rank = Load(spec, plan_end, &progress);
     EXPECT_TRUE(rank.ok()) << rank.status();
     return spec.rank == 0 ? Lead(**rank, *plan_end.sender) : Follow(**rank, *plan_end.receiver);
   }
 
-  // All ranks of a group as threads, joined by the sockets that a supervisor would have made.
-  std::vector<uint32_t> ServeOnGpus(int world_size, bool batch_invariant) {
+  // The ranks of a group, joined by the sockets that a supervisor would have made.
+  std::vector<RankSpec> GroupSpecs(int world_size, bool batch_invariant) const {
     std::vector<RankSpec> specs(static_cast<size_t>(world_size), Spec("cuda", world_size));
     for (int rank = 0; rank < world_size; ++rank) {
       RankSpec& spec = specs[static_cast<size_t>(rank)];
@@ -82,6 +91,12 @@ class RankDeviceTest : public cuda_host::DeviceTest {
       specs[0].plan_fds.push_back(sockets[0]);
       spec.plan_fds.push_back(sockets[1]);
     }
+    return specs;
+  }
+
+  // All ranks of a group as threads.
+  std::vector<uint32_t> ServeOnGpus(int world_size, bool batch_invariant) {
+    const std::vector<RankSpec> specs = GroupSpecs(world_size, batch_invariant);
     std::vector<uint32_t> tokens;
     std::vector<std::jthread> threads;
     threads.reserve(specs.size());
@@ -137,6 +152,29 @@ TEST_F(RankDeviceTest, RanksOnGpusDrawTheCpusTokens) {
   EXPECT_EQ(ServeOnGpus(2, true), expected) << "batch-invariant";
 }
 
+// NCCL's communicator is taken down by all ranks or by none: a rank that cannot go on does not wait
+// for others, who know of nothing.
+TEST_F(RankDeviceTest, ARankThatCannotLoadAfterConnectingEndsAtOnce) {
+  std::vector<RankSpec> specs = GroupSpecs(2, false);
+  specs[1].num_kv_blocks = 1U << 24;  // more than a device has room for
+  std::promise<absl::Status> end;
+  std::vector<std::jthread> threads;
+  threads.emplace_back([&] {
+    PlanEnd plan_end(specs[0]);
+    shard::RankProgress progress;
+    const auto rank = Load(specs[0], plan_end, &progress);
+    EXPECT_TRUE(rank.ok()) << rank.status();
+    auto ended = end.get_future();
+    ASSERT_EQ(ended.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+    EXPECT_TRUE(absl::IsResourceExhausted(ended.get()));
+  });
+  threads.emplace_back([&] {
+    PlanEnd plan_end(specs[1]);
+    shard::RankProgress progress;
+    end.set_value(Load(specs[1], plan_end, &progress).status());
+  });
+}
+
 TEST_F(RankDeviceTest, LayoutIsTheBackends) {
   for (const char* device : {"cpu", "cuda"}) {
     for (const auto dtype : {kernels::DType::kFloat32, kernels::DType::kBFloat16}) {
@@ -166,6 +204,17 @@ TEST_F(RankDeviceTest, ScratchIsNoMoreThanPlanned) {
   ASSERT_TRUE(backend.ok()) << backend.status();
   EXPECT_LT(FreeMemoryBytes(spec), before);
   EXPECT_GE(FreeMemoryBytes(spec), listed->front().free_bytes);
+}
+
+TEST_F(RankDeviceTest, AnOldGpuIsNamedAndHidesNoOther) {
+  cuda_host::Configure({.old_devices_from = 2});
+  const auto listed = kernels::ListCudaDevices();
+  ASSERT_TRUE(listed.ok()) << listed.status();
+  ASSERT_EQ(listed->size(), static_cast<size_t>(cuda_host::kNumDevices));
+  EXPECT_EQ(listed->at(1).problem, "");
+  EXPECT_EQ(listed->at(1).instruction_set, "sm_90");
+  EXPECT_THAT(listed->at(2).problem, testing::HasSubstr("GPU 2: "));
+  EXPECT_THAT(listed->at(2).problem, testing::HasSubstr("7.0, and 8.0 is the oldest supported"));
 }
 
 TEST_F(RankDeviceTest, ADeviceThatIsNotThereIsSaidSo) {

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <set>
+#include <thread>
 
 #include "tests/unit/cuda_host/device_fixture.h"
 #include "tests/unit/cuda_host/probe_kernels.h"
@@ -126,6 +127,52 @@ TEST_F(RuntimeTest, WaitingWhileCapturingLosesTheGraph) {
   EXPECT_EQ(graph, nullptr);
 }
 
+// A driver refuses them to the thread that records, and the recording is lost; others may make
+// them.
+TEST_F(RuntimeTest, CallsThatARecordingForbidsLoseTheGraph) {
+  const DeviceArray<float> device(kCount);
+  std::vector<float> host(kCount);
+  void* memory = nullptr;
+  const std::vector<std::function<cudaError_t()>> calls = {
+      [&] { return cudaMalloc(&memory, 16); },
+      [&] { return cudaFree(device.data()); },
+      [&] { return cudaMallocHost(&memory, 16); },
+      [&] { return cudaFreeHost(host.data()); },
+      [&] { return cudaMemcpy(host.data(), device.data(), 4, cudaMemcpyDeviceToHost); },
+      [&] { return cudaMemset(device.data(), 0, 4); },
+      [] { return cudaDeviceSynchronize(); },
+  };
+  for (size_t i = 0; i < calls.size(); ++i) {
+    SCOPED_TRACE(i);
+    const Stream stream;
+    cudaGraph_t graph = nullptr;
+    ASSERT_EQ(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), cudaSuccess);
+    EXPECT_EQ(calls[i](), cudaErrorStreamCaptureUnsupported);
+    EXPECT_EQ(cudaStreamEndCapture(stream.get(), &graph), cudaErrorStreamCaptureInvalidated);
+  }
+  const Stream stream;
+  cudaGraph_t graph = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  std::jthread([&] { EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess); }).join();
+  EXPECT_EQ(cudaStreamEndCapture(stream.get(), &graph), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  EXPECT_EQ(calls.back()(), cudaSuccess);
+}
+
+TEST_F(RuntimeTest, CopiesToPageableMemoryAreOverWhenTheyReturn) {
+  Configure({.eager_percent = 0});
+  const Stream stream;
+  const DeviceArray<float> out(kCount);
+  std::vector<float> host(kCount, 1);
+  ASSERT_EQ(LaunchFill(Target(out, 2), {}, stream.get()), cudaSuccess);
+  ASSERT_EQ(
+      cudaMemcpyAsync(
+          host.data(), out.data(), kCount * sizeof(float), cudaMemcpyDeviceToHost, stream.get()),
+      cudaSuccess);
+  EXPECT_THAT(host, Each(2.0F));
+  EXPECT_EQ(cudaStreamQuery(stream.get()), cudaSuccess);
+}
+
 TEST_F(RuntimeTest, LimitsOfTheDeviceAreHeld) {
   const Stream stream;
   const DeviceArray<float> out(kCount);
@@ -146,6 +193,16 @@ TEST_F(RuntimeTest, LimitsOfTheDeviceAreHeld) {
   EXPECT_EQ(LaunchFill({}, {}, stream.get()), cudaErrorInvalidResourceHandle);
   EXPECT_EQ(cudaSetDevice(0), cudaSuccess);
   EXPECT_EQ(LaunchFill(target, {}, nullptr), cudaErrorInvalidResourceHandle);
+  stream.Wait();
+  // An A100 has less.
+  Configure({.compute_major = 8});
+  cudaDeviceProp properties{};
+  ASSERT_EQ(cudaGetDeviceProperties(&properties, 0), cudaSuccess);
+  EXPECT_EQ(properties.multiProcessorCount, 108);
+  EXPECT_EQ(properties.sharedMemPerBlockOptin, 163U * 1024);
+  EXPECT_EQ(LaunchFill(target, {.allow_shared_bytes = 163 * 1024}, stream.get()), cudaSuccess);
+  EXPECT_EQ(LaunchFill(target, {.allow_shared_bytes = 164 * 1024}, stream.get()),
+            cudaErrorInvalidValue);
   stream.Wait();
 }
 

@@ -127,18 +127,27 @@ TEST_F(ThreadsTest, DivergentBarrierNamesBothLines) {
   EXPECT_DEATH(Sum(Bug::kDivergentBarrier, 1),
                "divergent barrier: thread [0-9]+ waits at __syncthreads .*probe_kernels.cu:[0-9]+, "
                "thread [0-9]+ at .*probe_kernels.cu:[0-9]+");
-  EXPECT_DEATH(Sum(Bug::kExitedThread, 1), "divergent|thread 3 has returned|lane 3 has returned");
+  EXPECT_DEATH(Sum(Bug::kExitedThread, 1),
+               "divergent barrier: thread [0-9]+ waits at __syncthreads .*probe_kernels.cu:[0-9]+, "
+               "thread 3 has returned, last seen at .*probe_kernels.cu:[0-9]+");
 }
 
-TEST_F(ThreadsTest, WrongMasksAndExitedLanesNameTheLine) {
+TEST_F(ThreadsTest, WrongMasksAndExitedLanesNameBothLines) {
   EXPECT_DEATH(Sum(Bug::kExitedLane, 1),
                "kernel SumKernel.*probe_kernels.cu:[0-9]+ with mask ffffffff, but lane 5 has "
-               "returned \\(exited lane\\)");
-  EXPECT_DEATH(Sum(Bug::kWrongMask, 1),
-               "lane 7 calls a warp operation at .*probe_kernels.cu:[0-9]+ with mask 0000000f");
-  EXPECT_DEATH(Sum(Bug::kDifferentMasks, 1),
-               "divergent warp or wrong mask: .*:[0-9]+ with mask .*:[0-9]+ \\(warp operation");
-  EXPECT_DEATH(Sum(Bug::kReadsOutsideMask, 1), "reads lane 9 by a shuffle at .*:[0-9]+");
+               "returned \\(exited lane\\), last seen at .*probe_kernels.cu:[0-9]+");
+  EXPECT_DEATH(
+      Sum(Bug::kWrongMask, 1),
+      "lane 7 calls a warp operation at .*probe_kernels.cu:[0-9]+ with mask 0000000f, which "
+      "lacks it; lane 0 was last seen at .*probe_kernels.cu:[0-9]+");
+  EXPECT_DEATH(
+      Sum(Bug::kDifferentMasks, 1),
+      "divergent warp or wrong mask: thread [0-9]+ waits at .*probe_kernels.cu:[0-9]+ with "
+      "mask [0-9a-f]+, thread [0-9]+ of that mask at .*probe_kernels.cu:[0-9]+ \\(warp "
+      "operation, mask [0-9a-f]+\\)");
+  EXPECT_DEATH(Sum(Bug::kReadsOutsideMask, 1),
+               "lane [0-9]+ reads lane 9 by a shuffle at .*probe_kernels.cu:[0-9]+, which mask "
+               "000000ff lacks; that lane was last seen at .*probe_kernels.cu:[0-9]+");
 }
 
 TEST_F(ThreadsTest, OutOfBoundsAccessesAreReported) {

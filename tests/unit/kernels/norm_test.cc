@@ -180,12 +180,16 @@ TEST_P(NormTest, EmbedTakesRowsOfTheTable) {
 
 TEST_P(NormTest, UploadFloatsAndCopyToHost) {
   const auto backend = MakeBackend();
-  const std::vector<float> values = {1.0F, -2.5F, 3.25F};
-  const auto uploaded = backend->UploadFloats(values);
-  ASSERT_TRUE(uploaded.ok()) << uploaded.status();
-  std::vector<float> back(3);
-  ASSERT_TRUE(backend->CopyToHost(back.data(), (*uploaded)->data(), 12).ok());
-  EXPECT_EQ(back, values);
+  // More than 1 MiB at last, which some copy in parts.
+  for (const size_t count : {3, 600'001}) {
+    std::vector<float> values(count);
+    for (size_t i = 0; i < count; ++i) values[i] = static_cast<float>(i) - 2.5F;
+    const auto uploaded = backend->UploadFloats(values);
+    ASSERT_TRUE(uploaded.ok()) << uploaded.status();
+    std::vector<float> back(count);
+    ASSERT_TRUE(backend->CopyToHost(back.data(), (*uploaded)->data(), count * sizeof(float)).ok());
+    EXPECT_TRUE(back == values) << count;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Machine, NormTest, testing::ValuesIn(MachineCases()), CaseName);

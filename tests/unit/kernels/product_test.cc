@@ -57,7 +57,8 @@ struct ProductShape {
 };
 
 // Odd sizes, splits inside and between panels, more rows than one block, K beyond one cache block
-// of steps.
+// of steps; rows of operands at 16-byte boundaries (with the three elements of padding); eight rows
+// that a GPU's shared memory may or may not have room for together.
 constexpr ProductShape kShapes[] = {{1, 1, 1, 1},
                                     {1, 31, 33, 17},
                                     {2, 64, 48, 64},
@@ -69,7 +70,9 @@ constexpr ProductShape kShapes[] = {{1, 1, 1, 1},
                                     {17, 17, 17, 17},
                                     {65, 129, 40, 60},
                                     {300, 33, 35, 40},
-                                    {14, 1101, 20, 20}};
+                                    {14, 1101, 20, 20},
+                                    {24, 61, 40, 60},
+                                    {8, 6000, 12, 12}};
 
 class ProductTest : public KernelTest {};
 
