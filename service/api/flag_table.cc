@@ -51,8 +51,8 @@ constexpr std::array kRows = {
             kRouter,
             "COUNT",
             "512",
-            "Requests under way at once; one more is refused. One caller leaves the last ninth of "
-            "them, and of what the replicas take, to others."},
+            "Requests under way at once; one more is refused. Of the places to wait beside the "
+            "replicas' seats one caller leaves the last ninth to others."},
     FlagRow{
         "max_time_limit", kRouter, "DURATION", "10m", "Longest time that one request may take."},
     FlagRow{"slow_reader_timeout",

@@ -25,6 +25,23 @@ bool TokensHaveRoom(const ReplicaLoad& replica, const RequestCost& cost) {
          uint64_t{replica.queued_tokens} + cost.prompt_tokens <= replica.max_queued_tokens;
 }
 
+// Those beside the replicas' seats, in which a request does not wait.
+Taken PlacesToWait(const RouterLoad& router, std::span<const ReplicaLoad> replicas) {
+  uint64_t seats = 0;
+  uint64_t places = 0;
+  for (const ReplicaLoad& replica : replicas) {
+    if (!replica.ready) continue;
+    seats += replica.max_requests - replica.max_queued_requests;
+    places += replica.max_requests;
+  }
+  places = std::min<uint64_t>(places, router.max_inflight_requests);
+  const auto beyond_seats = [seats](uint64_t count) { return count - std::min(seats, count); };
+  const uint64_t waiting = beyond_seats(router.inflight_requests);
+  return {.own = std::min<uint64_t>(router.inflight_of_caller, waiting),
+          .all = waiting,
+          .places = beyond_seats(places)};
+}
+
 absl::Status NoReadyReplica() {
   return MakeRetryError(ErrorReason::kNoReadyReplica, "no replica is ready", kRetryWhenNotReady);
 }
@@ -39,20 +56,17 @@ absl::Status AdmitCall(const RouterLoad& router, std::span<const ReplicaLoad> re
     return MakeRetryError(
         ErrorReason::kQueueFull, "too many requests are under way", kRetryWhenFull);
   }
-  uint64_t places = 0;
+  bool any_ready = false;
   bool any_room = false;
   for (const ReplicaLoad& replica : replicas) {
-    if (!replica.ready) continue;
-    places += replica.max_requests;
-    any_room |= QueueHasRoom(replica);
+    any_ready |= replica.ready;
+    any_room |= replica.ready && QueueHasRoom(replica);
   }
-  if (places == 0) return NoReadyReplica();
+  if (!any_ready) return NoReadyReplica();
   if (!any_room) {
     return MakeRetryError(ErrorReason::kQueueFull, "every replica's queue is full", kRetryWhenFull);
   }
-  if (!HasShareLeft({.own = router.inflight_of_caller,
-                     .all = router.inflight_requests,
-                     .places = std::min<uint64_t>(places, router.max_inflight_requests)})) {
+  if (!HasShareLeft(PlacesToWait(router, replicas))) {
     return MakeRetryError(
         ErrorReason::kQueueFull, "this caller's share of the places is taken", kRetryWhenFull);
   }

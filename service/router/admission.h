@@ -19,7 +19,7 @@ struct RouterLoad {
 };
 
 // Before the prompt is tokenized. DRAINING, NO_READY_REPLICA, QUEUE_FULL: of all, or for a caller
-// who has its share (service/api/fair_share.h) of what router and replicas take.
+// who has its share (service/api/fair_share.h) of the places to wait.
 absl::Status AdmitCall(const RouterLoad& router, std::span<const ReplicaLoad> replicas);
 
 // Once the prompt's length is known. KV_CAPACITY when no ready replica could ever hold the request,

@@ -72,7 +72,7 @@ def test_row37_a_leader_out_of_descriptors_serves_again_or_is_replaced(started):
 # --- 38: strangers
 
 # The handshake's time-out is 10 s; the rest is for a machine that others use, too.
-CLOSED_SECONDS = 10 + (20 if SANITIZED else 5)
+CLOSED_SECONDS = 10 + 20
 
 
 def test_row38_half_open_connections_are_closed(served, figure):

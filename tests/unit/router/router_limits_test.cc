@@ -110,12 +110,11 @@ TEST_F(RouterLimits, RefusalsNameReasonAndField) {
   EXPECT_TRUE(replicas_[0]->requests().empty());
 }
 
-// With two under way the third place is left to other callers.
 TEST_F(RouterLimits, InflightCap) {
   Script slow = Says("abc");
   slow.delay_before_first = std::chrono::seconds(30);
   tests::FakeReplica& replica = AddReplica(slow);
-  StartRouter({.max_inflight_requests = 3});
+  StartRouter({.max_inflight_requests = 2});
   grpc::ClientContext contexts[2];
   std::vector<std::unique_ptr<grpc::ClientReader<phi::v1::GenerateStreamResponse>>> readers;
   for (auto& context : contexts) readers.push_back(stub().GenerateStream(&context, Request()));
