@@ -1,5 +1,6 @@
 """A client of HTTP/2 that may break every rule: frames and header blocks are what the test makes them."""
 
+import select
 import socket
 import struct
 import time
@@ -106,6 +107,10 @@ class Connection:
 
     def reset(self, stream):
         self.send(frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))
+
+    def has_input(self):
+        """Whether something of the server's waits to be read."""
+        return bool(self.buffer) or bool(select.select([self.socket], [], [], 0)[0])
 
     def read(self):
         """The next (kind, flags, stream, payload); None once the server has closed."""

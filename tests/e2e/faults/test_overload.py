@@ -9,9 +9,10 @@ import time
 
 import grpc
 from certificates import Authority, Folder
-from phi_client import Client, Refusal
+from phi_client import Refusal
 from phi_programs import BIN, NANO, PATIENCE, Replica, Router, Worker
 from quiet import Quiet
+from tls_calls import client, tls_flags
 
 QUEUE = 8
 LOAD = ("--prompt=uniform:5-40", "--output=8", f"--timeout={PATIENCE}s")
@@ -78,7 +79,7 @@ def two_callers(path, *worker_flags):
         lines.append(f"{name}:{hashlib.sha256(files[name].read_bytes()).hexdigest()}\n")
     (path / "tokens").write_text("".join(lines))
     worker = Worker(NANO, 1, *worker_flags)
-    router = Router([worker.address], f"--tls_cert={certificates.cert}", f"--tls_key={certificates.key}", f"--token_file={path / 'tokens'}")
+    router = Router([worker.address], *tls_flags(certificates), f"--token_file={path / 'tokens'}")
     try:
         worker.wait_ready()
         router.wait_ready()
@@ -94,7 +95,7 @@ def test_row65_a_flood_leaves_another_caller_its_answers(tmp_path, figure):
         most = report_of(start_bench(router, *flags, "--concurrency=6", "--duration=3s", "--warm-up=1s"))
         load = start_bench(router, *flags, "--rate", 5 * most["answered_per_second"], "--duration=8s", "--warm-up=1s")
         answered, refusals = 0, []
-        with contextlib.closing(Client(router.address, tls_ca=ca.read_bytes(), token=files["polite"].read_text())) as polite:
+        with client(router.address, ca.read_bytes(), token=files["polite"].read_text()) as polite:
             while load.poll() is None:
                 try:
                     polite.generate([7] * 20, max_new_tokens=8, timeout=PATIENCE)

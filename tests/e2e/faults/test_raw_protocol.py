@@ -144,7 +144,8 @@ def send_within_window(connection, stream, size):
     windows, chunk = {0: 65535 - 5, stream: 65535 - 5}, bytes(16384)
     while size > 0:
         n = min(*windows.values(), len(chunk), size)
-        if n <= 0:
+        # A window may be wider than all that is sent: what the server says is read as it comes.
+        if n <= 0 or connection.has_input():
             got = connection.read()
             if got is None or got[0] in (RST_STREAM, GOAWAY):
                 return got or "closed"
@@ -183,9 +184,8 @@ def test_row40_a_message_of_four_gibibytes_is_cut_off(served, figure):
     with Connection(served.router.address) as connection:
         stream = connection.open(grpc_headers(GENERATE))
         connection.data(stream, message(b"", length=2**32 - 1), end=False)
-        # Windows may be wider than what is sent: then the end is read behind it.
-        ended = send_within_window(connection, stream, 600 << 20) or connection.answer(stream)
-        assert ended, "600 MiB were taken"
+        ended = send_within_window(connection, stream, 600 << 20)
+        assert ended is not None, "600 MiB were taken"
     assert_alive_for_others(served.router)
 
     def answered():
