@@ -6,6 +6,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_format.h"
+#include "kernels/base/quoted.h"
 #include "kernels/base/status_macros.h"
 #include "service/text/tokenizer_json_reader.h"
 
@@ -37,7 +38,7 @@ class Fields {
     const std::set<std::string> names(known.begin(), known.end());
     for (const auto& [name, value] : object.value->items()) {
       if (!names.contains(name))
-        return Refused(Path(object, name), "is not a field that is served");
+        return Refused(Path(object, Quoted(name)), "is not a field that is served");
     }
     return Fields(object);
   }

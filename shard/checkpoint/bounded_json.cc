@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "absl/strings/escaping.h"
+#include "kernels/base/quoted.h"
 
 namespace phi::shard {
 namespace {
@@ -56,12 +56,6 @@ absl::StatusOr<nlohmann::json> ParseBoundedJson(std::string_view text, int max_d
   } catch (const Refused& error) {
     return absl::InvalidArgumentError(error.what());
   }
-}
-
-std::string Quoted(std::string_view text) {
-  constexpr size_t kLongest = 160;
-  const bool cut = text.size() > kLongest;
-  return absl::Utf8SafeCHexEscape({text.data(), cut ? kLongest : text.size()}) + (cut ? "..." : "");
 }
 
 }  // namespace phi::shard

@@ -13,7 +13,4 @@ namespace phi::shard {
 // for more than max_depth nested values, and for a key that comes twice in one object.
 absl::StatusOr<nlohmann::json> ParseBoundedJson(std::string_view text, int max_depth);
 
-// `text` for an error message: control bytes escaped, and no longer than a line.
-std::string Quoted(std::string_view text);
-
 }  // namespace phi::shard

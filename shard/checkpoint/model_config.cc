@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "kernels/base/quoted.h"
 #include "kernels/base/status_macros.h"
 #include "shard/checkpoint/bounded_json.h"
 #include "shard/checkpoint/file_access.h"

@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kernels/base/quoted.h"
 #include "kernels/base/status_macros.h"
-#include "shard/checkpoint/bounded_json.h"
 
 namespace phi::shard {
 namespace {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/base/quoted.h"
 #include "kernels/base/status_macros.h"
 #include "shard/checkpoint/bounded_json.h"
 #include "shard/checkpoint/safetensors_header.h"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <tuple>
@@ -10,8 +11,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/base/quoted.h"
 #include "kernels/base/status_macros.h"
-#include "shard/checkpoint/bounded_json.h"
 
 namespace phi::shard {
 namespace {

@@ -1,4 +1,4 @@
-// Any text as config.json: refused with a Status, or numbers that the model can be built from.
+// Any text as config.json: refused with one line, or numbers that the model can be built from.
 
 #include <cstddef>
 #include <cstdint>
@@ -6,11 +6,12 @@
 
 #include "kernels/base/check.h"
 #include "shard/checkpoint/model_config.h"
+#include "tests/fuzz/one_line.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto config = phi::shard::ParseModelConfig({reinterpret_cast<const char*>(data), size});
   if (!config.ok()) {
-    PHI_CHECK(!config.status().message().empty(), "no message");
+    phi::CheckOneLine(config.status());
     return 0;
   }
   PHI_CHECK(config->vocab_size >= 1 && config->hidden_size >= 1 && config->intermediate_size >= 1 &&

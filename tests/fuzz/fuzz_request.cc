@@ -13,6 +13,7 @@
 #include "service/api/grpc_status.h"
 #include "service/router/calls/grpc_messages.h"
 #include "service/router/request_limits.h"
+#include "tests/fuzz/one_line.h"
 
 namespace phi::service {
 namespace {
@@ -22,6 +23,7 @@ const RequestLimits kLimits{
     .model_name = "phi-nano"};
 
 void CheckRefusal(const absl::Status& status) {
+  CheckOneLine(status);
   const auto details = GetErrorDetails(status);
   PHI_CHECK(details.has_value(), "no reason: %s", status.ToString().c_str());
   PHI_CHECK(status.code() == absl::StatusCode::kInvalidArgument ||

@@ -66,6 +66,7 @@ TEST(ParseTokenizerJson, RefusesByNameWhatItCannotServeIdentically) {
       {"/model/continuing_subword_prefix", "##", "model.continuing_subword_prefix"},
       {"/model/end_of_word_suffix", "</w>", "model.end_of_word_suffix"},
       {"/model/surprise", 1, "model.surprise"},
+      {"/model/two\nlines", 1, "model.two\\nlines"},
       {"/model/vocab", Json::object(), "model.vocab"},
       {"/model/vocab", 5, "model.vocab"},
       {"/model/vocab/abc", 4294967295U, "4294967295"},
