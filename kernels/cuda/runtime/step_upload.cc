@@ -48,9 +48,13 @@ StepUpload::StepUpload(const Limits& limits,
              .block_ids = words + offsets_.block_ids};
 }
 
+size_t StepUpload::Bytes(const Limits& limits) {
+  return static_cast<size_t>(OffsetsOf(limits).end) * sizeof(int32_t);
+}
+
 absl::StatusOr<std::unique_ptr<StepUpload>> StepUpload::Create(const Limits& limits,
                                                                cudaStream_t stream) {
-  const size_t bytes = static_cast<size_t>(OffsetsOf(limits).end) * sizeof(int32_t);
+  const size_t bytes = Bytes(limits);
   PHI_ASSIGN_OR_RETURN(std::unique_ptr<DeviceMemory> device, DeviceMemory::Allocate(bytes, stream));
   void* staging = nullptr;
   PHI_RETURN_IF_ERROR(CudaStatus(cudaMallocHost(&staging, bytes), "allocating pinned memory"));

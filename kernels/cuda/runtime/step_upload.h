@@ -22,6 +22,8 @@ class StepUpload {
     int64_t rows = 0;
     int64_t block_ids = 0;
   };
+  // Of the tables, on the device and as much page-locked on the host.
+  static size_t Bytes(const Limits& limits);
   static absl::StatusOr<std::unique_ptr<StepUpload>> Create(const Limits& limits,
                                                             cudaStream_t stream);
 

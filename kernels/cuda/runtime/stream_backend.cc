@@ -152,8 +152,10 @@ absl::StatusOr<std::unique_ptr<CudaBackend>> MakeCudaBackend(const CudaOptions& 
 }
 
 size_t CudaScratchBytes() {
-  return static_cast<size_t>(cuda::kSplitScratchBytes) + cuda::Products::ScratchBytes() +
-         (size_t{1} << 20);
+  return static_cast<size_t>(cuda::kSplitScratchBytes) +
+         static_cast<size_t>(cuda::kMaxSplitTickets) * sizeof(int32_t) +
+         cuda::Products::ScratchBytes() +
+         cuda::StepUpload::Bytes({.rows = 65'536, .block_ids = 524'288});
 }
 
 }  // namespace phi::kernels

@@ -194,8 +194,9 @@ TEST_F(RankDeviceTest, LayoutIsTheBackends) {
 
 TEST_F(RankDeviceTest, ScratchIsNoMoreThanPlanned) {
   RankSpec spec = Spec("cuda", 1);
-  spec.max_sequences = 64;
-  spec.max_step_tokens = 256;
+  spec.max_sequences = 4096;
+  spec.max_step_tokens = 65536;
+  spec.context_tokens = 2048;
   const uint64_t before = FreeMemoryBytes(spec);
   const auto listed = kernels::ListCudaDevices();
   ASSERT_TRUE(listed.ok()) << listed.status();
