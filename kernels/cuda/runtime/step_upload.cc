@@ -93,7 +93,8 @@ void StepUpload::FillRows(const StepBatch& batch) {
     for (int32_t i = 0; i < sequence.num_rows; ++i) {
       const int32_t row = sequence.first_row + i;
       const int32_t position = sequence.first_position + i;
-      const auto entry = static_cast<size_t>(sequence.first_block + position / kKvBlockTokens);
+      const size_t entry = static_cast<size_t>(sequence.first_block) +
+                           static_cast<size_t>(position / kKvBlockTokens);
       first_blocks[row] = sequence.first_block;
       // A batch that only multiplies has no cache.
       slots[row] = entry < batch.block_ids.size()
