@@ -240,10 +240,13 @@ class Pod(Sandbox):
         except Exception:  # noqa: BLE001: whatever went wrong, the probe failed
             return False
 
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://{self.address}:{self.ports['metrics']}/metrics", timeout=10) as answer:
+            return answer.read().decode()
+
     def metric(self, series: str) -> float:
         """The value of a series as /metrics writes it; 0 where it is not."""
-        with urllib.request.urlopen(f"http://{self.address}:{self.ports['metrics']}/metrics", timeout=10) as answer:
-            found = re.search(rf"^{re.escape(series)} (\S+)$", answer.read().decode(), re.M)
+        found = re.search(rf"^{re.escape(series)} (\S+)$", self.metrics(), re.M)
         return float(found.group(1)) if found else 0.0
 
     def _probe(self) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import signal
 import threading
 import time
@@ -123,6 +124,11 @@ def moved(cluster):
     return sum(router.metric('phi_router_failovers_total{reason="draining"}') for router in cluster.pods("router"))
 
 
+def replicas_known(router):
+    """Of which a router has a state."""
+    return set(re.findall(r'^phi_router_replica_state\{replica="([^"]+)"', router.metrics(), re.M))
+
+
 def helm_test(cluster, objects):
     """What the chart's test pod says: (exit code, output)."""
     sandbox = kubelet.Sandbox(cluster, chart.find(objects, "Pod", f"{NAME}-smoke"))
@@ -148,6 +154,8 @@ def test_rolling_everything_under_load_fails_no_call(cluster, figure):
         roll(cluster, objects, "worker")
         roll(cluster, chart.render((), {**ROLLED, "worker.strategy": as_on_gpus}), "worker")
         failovers = moved(cluster)
+        now = {f"{pod.address}:50052" for pod in cluster.pods("worker")}
+        phi_programs.wait_until(lambda: all(replicas_known(router) == now for router in cluster.pods("router")), f"{now} are known and no other")
         roll(cluster, objects, "router")
         seconds = time.monotonic() - start
         before = load.done

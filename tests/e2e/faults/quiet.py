@@ -1,5 +1,6 @@
 """What every row of docs/reliability.md asserts beside its own promise: the replica is as it was before the fault."""
 
+import pathlib
 import re
 
 from phi_programs import SANITIZED, alive, wait_until
@@ -48,10 +49,12 @@ class Quiet:
         return sum(float(count) for count in re.findall(r'^phi_kv_blocks\{state="(?:free|cached|owned)"\} (\S+)$', text, re.M))
 
     def _memory(self):
-        return {server.name: server.metric("process_resident_memory_bytes") for server in (self.replica.router, self.replica.worker)}
+        """Of router, supervisor and each rank; without what they share, which is files and the metrics' page."""
+        status = {pid: pathlib.Path(f"/proc/{pid}/status").read_text() for pid in self.pids}
+        return {pid: 1024 * int(re.search(r"^RssAnon:\s+(\d+)", text, re.M).group(1)) for pid, text in status.items()}
 
     def _memory_is_back(self):
-        return all(now <= self.memory[name] + MEMORY_MAY_GROW for name, now in self._memory().items())
+        return all(now <= self.memory[pid] + MEMORY_MAY_GROW for pid, now in self._memory().items())
 
     def check(self):
         """No process lost, nothing held, the same answers to the bit, all blocks there, memory bounded."""
