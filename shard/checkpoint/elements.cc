@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "kernels/base/convert.h"
+
 namespace phi::shard {
 namespace {
 
@@ -38,16 +40,16 @@ std::optional<size_t> FirstFrom(const std::byte* data, size_t count, Word limit)
   return std::nullopt;
 }
 
-float HalfToFloat(uint16_t half) {
-  const uint32_t sign = uint32_t{half & 0x8000U} << 16;
-  const uint32_t exponent = (half >> 10) & 0x1FU;
-  const uint32_t fraction = half & 0x3FFU;
-  if (exponent == 0) {  // zero or subnormal: fraction * 2^-24 is exact
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24F;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  const uint32_t wide_exponent = exponent == 0x1F ? 0xFFU : exponent + (127 - 15);
-  return std::bit_cast<float>(sign | (wide_exponent << 23) | (fraction << 13));
+// The bits of the least magnitude that is NaN or infinity, or becomes one when rounded to
+// `computed`: half a step above that type's largest finite number, from where rounding gives
+// infinity.
+uint32_t FloatLimit(kernels::DType computed) {
+  if (computed == kernels::DType::kBFloat16) return 0x7F7F8000U;
+  return computed == kernels::DType::kFloat16 ? 0x477FF000U : 0x7F800000U;
+}
+
+uint16_t BFloat16Limit(kernels::DType computed) {
+  return computed == kernels::DType::kFloat16 ? 0x4780U : 0x7F80U;
 }
 
 }  // namespace
@@ -55,17 +57,12 @@ float HalfToFloat(uint16_t half) {
 std::optional<size_t> FirstNonfinite(std::span<const std::byte> bytes,
                                      kernels::DType dtype,
                                      kernels::DType computed) {
-  // Half a step above the largest finite bfloat16, from where rounding gives infinity.
-  constexpr uint32_t kBFloat16Overflow = 0x7F7F8000U;
   const size_t count = bytes.size() / kernels::DTypeBytes(dtype);
   switch (dtype) {
     case kernels::DType::kFloat32:
-      return FirstFrom<uint32_t>(
-          bytes.data(),
-          count,
-          computed == kernels::DType::kBFloat16 ? kBFloat16Overflow : 0x7F800000U);
+      return FirstFrom<uint32_t>(bytes.data(), count, FloatLimit(computed));
     case kernels::DType::kBFloat16:
-      return FirstFrom<uint16_t>(bytes.data(), count, 0x7F80U);
+      return FirstFrom<uint16_t>(bytes.data(), count, BFloat16Limit(computed));
     case kernels::DType::kFloat16:
       return FirstFrom<uint16_t>(bytes.data(), count, 0x7C00U);
   }
@@ -83,10 +80,10 @@ void AppendFloats(std::span<const std::byte> bytes,
         values.push_back(Load<float>(from));
         break;
       case kernels::DType::kBFloat16:
-        values.push_back(std::bit_cast<float>(uint32_t{Load<uint16_t>(from)} << 16));
+        values.push_back(kernels::BFloat16ToFloat(Load<uint16_t>(from)));
         break;
       case kernels::DType::kFloat16:
-        values.push_back(HalfToFloat(Load<uint16_t>(from)));
+        values.push_back(kernels::Float16ToFloat(Load<uint16_t>(from)));
         break;
     }
   }

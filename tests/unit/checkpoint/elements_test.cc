@@ -8,6 +8,8 @@
 #include <random>
 #include <vector>
 
+#include "kernels/base/convert.h"
+
 namespace phi::shard {
 namespace {
 
@@ -76,6 +78,30 @@ TEST(ElementsTest, FindsTheFirstNonfiniteElement) {
       EXPECT_EQ(found(at), std::nullopt);
     }
   }
+}
+
+// Each bfloat16, and floats around where rounding to a float16 begins to overflow, against the
+// rounding itself.
+TEST(ElementsTest, WhatOverflowsAFloat16IsNotFiniteInIt) {
+  const auto overflows = [](float value) {
+    return !std::isfinite(kernels::Float16ToFloat(kernels::FloatToFloat16(value)));
+  };
+  int bad = 0;
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    const auto word = static_cast<uint16_t>(bits);
+    const auto bytes = std::as_bytes(std::span(&word, 1));
+    ASSERT_EQ(FirstNonfinite(bytes, DType::kBFloat16, DType::kFloat16).has_value(),
+              overflows(kernels::BFloat16ToFloat(word)))
+        << bits;
+    bad += FirstNonfinite(bytes, DType::kBFloat16, DType::kFloat16).has_value() ? 1 : 0;
+  }
+  EXPECT_EQ(bad, 2 * (0x8000 - 0x4780));
+  for (const float value : {65504.0F, std::nextafter(65520.0F, 0.0F), 65520.0F, -65520.0F, 1e30F}) {
+    const auto bytes = std::as_bytes(std::span(&value, 1));
+    EXPECT_EQ(FirstNonfinite(bytes, DType::kFloat32, DType::kFloat16).has_value(), overflows(value))
+        << value;
+  }
+  EXPECT_TRUE(overflows(65520.0F));
 }
 
 TEST(ElementsTest, WhatOverflowsABFloat16IsNotFiniteInIt) {
