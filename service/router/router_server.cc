@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/synchronization/notification.h"
 #include "kernels/base/status_macros.h"
 #include "service/access/access_control.h"
 #include "service/access/periodic_thread.h"
@@ -137,17 +138,20 @@ class RouterServerImpl final : public RouterServer {
     // Tells every connection at once to be made anew elsewhere: a caller who kept this one would
     // be refused until the end. Waits for the calls under way.
     constexpr absl::Duration kLastWords = absl::Seconds(1);
+    absl::Notification has_ended;
     std::jthread shutdown([&] {
-      server_->Shutdown(
-          ToGrpcDeadline(SteadyNow() + absl::ToChronoNanoseconds(timeout + kLastWords)));
+      server_->Shutdown(ToGrpcDeadline(After(SteadyNow(), timeout + kLastWords)));
+      has_ended.Notify();
     });
     if (!calls_.AwaitIdle(timeout)) {
       calls_.AbortAll(
           MakeRetryError(ErrorReason::kDrainTimeout, "this server had to end", absl::Seconds(1)));
       static_cast<void>(calls_.AwaitIdle(kLastWords));
     }
-    // Watchers of its health would keep it until the deadline.
-    grpc_server_cancel_all_calls(server_->c_server());
+    // Watchers of its health would keep it until the deadline; some may have come meanwhile.
+    do {
+      grpc_server_cancel_all_calls(server_->c_server());
+    } while (!has_ended.WaitForNotificationWithTimeout(absl::Milliseconds(10)));
   }
 
  private:

@@ -28,6 +28,7 @@ class PlainCall final : public grpc::ServerUnaryReactor {
       : context_(context), rpc_(rpc), response_(response) {}
 
   void Start(MethodLabel method, const grpc::ByteBuffer& bytes, Handler handler) {
+    context_.calls.AddPlain();
     record_.method = method;
     record_.request_id = RequestIdOrNew("");
     record_.arrival = SteadyNow();
@@ -65,6 +66,7 @@ class PlainCall final : public grpc::ServerUnaryReactor {
     AddRequestId(record_.request_id, status, rpc_);
     AddErrorTrailers(status, rpc_);
     context_.calls.AddUntaken(&rpc_, record_.request_id);
+    context_.calls.RemovePlain();
     Finish(ToGrpcStatus(status));
   }
 

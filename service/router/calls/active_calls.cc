@@ -43,6 +43,17 @@ void ActiveCalls::Remove(const Call* call) {
   if (draining_ && idle()) changed_.NotifyAll();
 }
 
+void ActiveCalls::AddPlain() {
+  const absl::MutexLock lock(&mutex_);
+  ++num_plain_;
+}
+
+void ActiveCalls::RemovePlain() {
+  const absl::MutexLock lock(&mutex_);
+  --num_plain_;
+  if (draining_ && idle()) changed_.NotifyAll();
+}
+
 void ActiveCalls::AddUntaken(grpc::CallbackServerContext* rpc, const std::string& request_id) {
   const absl::MutexLock lock(&mutex_);
   untaken_.emplace(rpc, Untaken{.since = SteadyNow(), .request_id = request_id});

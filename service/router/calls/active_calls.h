@@ -18,8 +18,8 @@
 
 namespace phi::service {
 
-// The Generate calls under way and the answers that their callers have not taken yet: how many
-// there are, who reads too slowly, and whom a drain waits for. Any thread may call.
+// The calls under way and the answers that their callers have not taken yet: how many there are,
+// who reads too slowly, and whom a drain waits for. Any thread may call.
 class ActiveCalls {
  public:
   class Call {
@@ -36,7 +36,7 @@ class ActiveCalls {
   ActiveCalls(const ActiveCalls&) = delete;
   ActiveCalls& operator=(const ActiveCalls&) = delete;
 
-  // How many calls there were before this one, and how many of its caller.
+  // The Generate calls: how many there were before this one, and how many of its caller.
   struct Counts {
     uint32_t all = 0;
     uint32_t of_caller = 0;
@@ -44,6 +44,10 @@ class ActiveCalls {
   Counts Add(const std::shared_ptr<Call>& call, const std::string& caller)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Remove(const Call* call) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The calls of other methods, from their start until AddUntaken.
+  void AddPlain() ABSL_LOCKS_EXCLUDED(mutex_);
+  void RemovePlain() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Of a call of any method: gRPC is about to be given the end of its answer, and has been rid of
   // it (the reactor's OnDone). One that its caller does not take is thrown away.
@@ -71,7 +75,7 @@ class ActiveCalls {
   void Run();
   void SweepUntaken(SteadyTime now) ABSL_LOCKS_EXCLUDED(mutex_);
   bool idle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return calls_.empty() && untaken_.empty();
+    return calls_.empty() && num_plain_ == 0 && untaken_.empty();
   }
   std::vector<std::shared_ptr<Call>> Calls() const ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -82,6 +86,7 @@ class ActiveCalls {
   std::unordered_map<const Call*, Active> calls_ ABSL_GUARDED_BY(mutex_);
   std::unordered_map<std::string, uint32_t> callers_
       ABSL_GUARDED_BY(mutex_);  // of calls_, none is 0
+  size_t num_plain_ ABSL_GUARDED_BY(mutex_) = 0;
   std::unordered_map<grpc::CallbackServerContext*, Untaken> untaken_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;

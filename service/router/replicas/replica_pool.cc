@@ -16,6 +16,11 @@ namespace phi::service {
 namespace {
 
 constexpr absl::Duration kMaintenanceInterval = absl::Milliseconds(250);
+// Between two attempts to open a watch.
+constexpr absl::Duration kMinBackoff = absl::Milliseconds(100);
+constexpr absl::Duration kMaxBackoff = absl::Seconds(2);
+// Replicas push at least every 500 ms; one that is silent for that long is taken for hung.
+constexpr absl::Duration kSilenceLimit = absl::Seconds(5);
 
 // `host`: whom the replica's certificate must name; empty: the address itself.
 std::shared_ptr<grpc::Channel> MakeChannel(
@@ -76,16 +81,16 @@ std::unique_ptr<ReplicaPool> ReplicaPool::Start(Options options) {
 }
 
 ReplicaPool::ReplicaPool(Options options) : options_(std::move(options)) {
-  {
-    const absl::MutexLock lock(&mutex_);
-    Addresses addresses;
-    for (const std::string& address : options_.replicas.addresses) addresses[address] = "";
-    SetAddresses(addresses);
-  }
+  OnFound({});
   maintenance_ = std::jthread([this] { Maintain(); });
+  if (options_.replicas.names.empty()) return;
+  names_.emplace(
+      NameWatch::Options{.names = options_.replicas.names,
+                         .on_found = [this](const Addresses& found) { OnFound(found); }});
 }
 
 ReplicaPool::~ReplicaPool() {
+  names_.reset();
   {
     const absl::MutexLock lock(&mutex_);
     ending_ = true;
@@ -114,12 +119,7 @@ void ReplicaPool::RemoveUser() {
 }
 
 void ReplicaPool::Maintain() {
-  SteadyTime next_resolve = SteadyTime::min();
   while (true) {
-    if (!options_.replicas.names.empty() && SteadyNow() >= next_resolve) {
-      Resolve();
-      next_resolve = After(SteadyNow(), options_.resolve_interval);
-    }
     PublishReadiness();
     const absl::MutexLock lock(&mutex_);
     StartDueWatches(SteadyNow());
@@ -130,21 +130,15 @@ void ReplicaPool::Maintain() {
   }
 }
 
-void ReplicaPool::Resolve() {
-  Addresses addresses;
+void ReplicaPool::OnFound(const Addresses& found) {
+  Addresses addresses = found;
   for (const std::string& address : options_.replicas.addresses) addresses[address] = "";
-  for (const ReplicaList::Name& name : options_.replicas.names) {
-    const auto found = LookUp(name);
-    if (!found.ok()) {
-      LogWarning("replica look-up failed; what is known stays", {{"name", name.host}});
-      return;
-    }
-    for (const std::string& address : *found) addresses.try_emplace(address, name.host);
-  }
   {
     const absl::MutexLock lock(&mutex_);
     SetAddresses(addresses);
+    wake_ = true;
   }
+  changed_.NotifyAll();
   PublishReadiness();
 }
 
@@ -194,7 +188,7 @@ void ReplicaPool::RemoveReplica(size_t index) {
 void ReplicaPool::StartDueWatches(SteadyTime now) {
   for (const auto& replica : replicas_) {
     if (replica->watch != nullptr) {
-      if (now <= After(replica->last_heard, options_.silence_limit)) continue;
+      if (now <= After(replica->last_heard, kSilenceLimit)) continue;
       SetState(*replica, ReplicaStateLabel::kLost);
       replica->watch->Cancel();
     } else if (now >= replica->next_watch) {
@@ -235,8 +229,7 @@ void ReplicaPool::OnWatchEnd(Replica& replica) {
       if (replica.state != ReplicaStateLabel::kConnecting && !replica.removed) {
         SetState(replica, ReplicaStateLabel::kLost);
       }
-      backoff = std::min(options_.max_backoff,
-                         options_.min_backoff * (1 << std::min(replica.failures - 2, 10)));
+      backoff = std::min(kMaxBackoff, kMinBackoff * (1 << std::min(replica.failures - 2, 10)));
       backoff *= absl::Uniform(random_, 0.5, 1.0);
     } else {
       wake_ = true;
@@ -265,7 +258,9 @@ void ReplicaPool::SetState(Replica& replica, ReplicaStateLabel state) {
         {{"replica", replica.address}});
   } else {
     LogInfo("replica " + std::string(StateName(state)),
-            {{"replica", replica.address}, {"epoch", replica.status.epoch()}});
+            {{"replica", replica.address},
+             {"epoch", replica.status.epoch()},
+             {"version", replica.status.version()}});
   }
 }
 
@@ -315,7 +310,6 @@ bool ReplicaPool::AnyReady() const {
 ReplicaPool::Summary ReplicaPool::Describe() const {
   const absl::MutexLock lock(&mutex_);
   Summary summary;
-  summary.context_tokens = context_tokens();
   for (const auto& replica : replicas_) {
     phi::v1::ReplicaInfo& info = summary.replicas.emplace_back();
     info.set_address(replica->address);

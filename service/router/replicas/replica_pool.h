@@ -6,8 +6,8 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_set>
@@ -21,6 +21,7 @@
 #include "phi/v1/generation.pb.h"
 #include "phi/worker/v1/worker.grpc.pb.h"
 #include "service/api/steady_clock.h"
+#include "service/router/replicas/name_watch.h"
 #include "service/router/replicas/replica_list.h"
 #include "service/router/replicas/replica_load.h"
 #include "service/telemetry/metric_page.h"
@@ -67,11 +68,6 @@ class ReplicaPool {
     MetricPage* metrics = nullptr;
     // Called when `any replica is ready` changes, one call at a time.
     std::function<void(bool)> on_ready_change;
-    absl::Duration resolve_interval = absl::Seconds(5);
-    absl::Duration min_backoff = absl::Milliseconds(100);
-    absl::Duration max_backoff = absl::Seconds(2);
-    // Replicas push at least every 500 ms; one that is silent for that long is taken for hung.
-    absl::Duration silence_limit = absl::Seconds(5);
   };
 
   static std::unique_ptr<ReplicaPool> Start(Options options);
@@ -93,11 +89,10 @@ class ReplicaPool {
   // For GetModelInfo.
   struct Summary {
     std::vector<phi::v1::ReplicaInfo> replicas;
-    std::string dtype;            // of the ready ones; empty while there is none
-    uint32_t context_tokens = 0;  // the least of the ready ones; 0 while there is none
+    std::string dtype;  // of the ready ones; empty while there is none
   };
   Summary Describe() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Describe().context_tokens, cheaply.
+  // The least of the ready ones; 0 while there is none.
   uint32_t context_tokens() const { return context_tokens_.load(std::memory_order_relaxed); }
 
  private:
@@ -106,9 +101,10 @@ class ReplicaPool {
 
   explicit ReplicaPool(Options options);
   void Maintain();
-  void Resolve() ABSL_LOCKS_EXCLUDED(mutex_);
   // By address, the name it was found behind; empty for one that was given as it is.
-  using Addresses = std::map<std::string, std::string>;
+  using Addresses = NameWatch::Addresses;
+  // All that is behind names now; the fixed addresses are there besides.
+  void OnFound(const Addresses& found) ABSL_LOCKS_EXCLUDED(mutex_);
   void SetAddresses(const Addresses& addresses) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AddReplica(const std::string& address, const std::string& host)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -132,7 +128,7 @@ class ReplicaPool {
   std::vector<std::shared_ptr<Replica>> replicas_ ABSL_GUARDED_BY(mutex_);
   size_t rotation_ ABSL_GUARDED_BY(mutex_) = 0;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
-  bool wake_ ABSL_GUARDED_BY(mutex_) = false;  // a watch ended: look at once
+  bool wake_ ABSL_GUARDED_BY(mutex_) = false;  // a watch ended, an address came: look at once
   SteadyCondition changed_;                    // ending_, wake_
   absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
   absl::Mutex users_mutex_;
@@ -141,6 +137,7 @@ class ReplicaPool {
   absl::Mutex publish_mutex_;
   bool published_ready_ ABSL_GUARDED_BY(publish_mutex_) = false;
   std::jthread maintenance_;
+  std::optional<NameWatch> names_;
 };
 
 }  // namespace phi::service
