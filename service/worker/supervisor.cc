@@ -32,8 +32,6 @@ constexpr int kTickMs = 50;
 constexpr int64_t kNanos = 1'000'000'000;
 // To connect and load; a model on a slow network disk takes minutes.
 constexpr int64_t kStartLimitNs = 900 * kNanos;
-// To find each other, in stall limits: NCCL has no deadline of its own.
-constexpr int64_t kConnectStallLimits = 12;
 // Ranks that a peer's death ends anyway get that long to say so to their callers.
 constexpr int64_t kLastWordsNs = 300'000'000;
 // After the leader's own limit, for what it flushes last; less than what a pod has left then.

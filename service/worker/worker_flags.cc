@@ -27,7 +27,12 @@ std::string CheckOptions(const WorkerOptions& options) {
   if (options.max_queued_requests < 1 || options.max_queued_requests > 65536) {
     return "--max_queued_requests takes 1 to 65536";
   }
-  if (options.stall_limit < kLeastStallLimit) return "--stall_limit takes 1s or more";
+  // Sums of several of them have to fit in 64 bits of nanoseconds.
+  constexpr absl::Duration kLongest = absl::Hours(24);
+  if (options.stall_limit < kLeastStallLimit || options.stall_limit > kLongest)
+    return "--stall_limit takes 1s to 24h";
+  if (options.drain_timeout < absl::ZeroDuration() || options.drain_timeout > kLongest)
+    return "--drain_timeout takes 0s to 24h";
   if (options.max_restarts < 0) return "--max_restarts takes 0 or more";
   return std::string(CheckServerTlsFlags(options.tls).message());
 }

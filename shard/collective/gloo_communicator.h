@@ -14,7 +14,7 @@ struct GlooOptions {
   // on a local disk.
   std::string store_dir;
   // For all ranks to appear and connect.
-  absl::Duration connect_timeout = absl::Seconds(60);
+  absl::Duration connect_timeout = absl::Minutes(2);
   // For one message of a collective: how long a peer may compute, or hang, before this rank gives
   // the group up.
   absl::Duration timeout = absl::Seconds(60);

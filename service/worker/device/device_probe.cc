@@ -19,6 +19,7 @@
 #include "absl/strings/str_format.h"
 #include "kernels/base/status_macros.h"
 #include "service/worker/device/cuda_program.h"
+#include "service/worker/group/await_exit.h"
 
 extern char** environ;
 
@@ -104,8 +105,7 @@ absl::StatusOr<std::vector<kernels::CudaDevice>> AskForCudaDevices() {
   close(fds[0]);
   if (pid.ok()) {
     kill(*pid, SIGKILL);
-    while (waitpid(*pid, nullptr, 0) < 0 && errno == EINTR) {
-    }
+    static_cast<void>(AwaitExit(*pid, absl::Seconds(1)));
   }
   PHI_RETURN_IF_ERROR(answer.status());
   return ParseAnswer(*answer);

@@ -32,8 +32,7 @@ absl::StatusOr<kernels::DType> DTypeOf(const RankSpec& spec) {
 }
 
 int64_t MaxBlockIds(const RankSpec& spec) {
-  constexpr int64_t kBlock = kernels::kKvBlockTokens;
-  return int64_t{spec.max_sequences} * ((spec.context_tokens + kBlock - 1) / kBlock);
+  return int64_t{spec.max_sequences} * kernels::NumKvBlocks(int64_t{spec.context_tokens});
 }
 
 int64_t MaxReducedValues(const RankSpec& spec) {
@@ -42,11 +41,15 @@ int64_t MaxReducedValues(const RankSpec& spec) {
 
 absl::StatusOr<std::unique_ptr<shard::Communicator>> ConnectByGloo(const RankSpec& spec) {
   if (spec.world_size == 1) return shard::MakeSingleRankCommunicator();
-  // Longer than the stall limit: the supervisor, who sees all ranks, shall find and name the one
-  // that hangs.
-  const absl::Duration timeout = absl::Milliseconds(spec.stall_limit_ms) * 2 + absl::Seconds(5);
-  return shard::MakeGlooCommunicator(
-      spec.rank, spec.world_size, {.store_dir = spec.rendezvous_dir, .timeout = timeout});
+  // Longer than the supervisor's limits, who sees all ranks and shall find and name the one that
+  // hangs.
+  const absl::Duration stall_limit = absl::Milliseconds(spec.stall_limit_ms);
+  constexpr absl::Duration kLater = absl::Seconds(5);
+  return shard::MakeGlooCommunicator(spec.rank,
+                                     spec.world_size,
+                                     {.store_dir = spec.rendezvous_dir,
+                                      .connect_timeout = kConnectStallLimits * stall_limit + kLater,
+                                      .timeout = 2 * stall_limit + kLater});
 }
 
 // Made by the leader, who tells the others.

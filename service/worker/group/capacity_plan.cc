@@ -86,8 +86,7 @@ absl::StatusOr<CapacityPlan> PlanCapacity(const CapacityRequest& request,
                  .num_kv_blocks = 1};
   plan.ranks = PlanRanks(request, config, layout, plan.limits);
   const std::vector<Pool> pools = MakePools(request, plan.ranks);
-  const uint64_t context = static_cast<uint64_t>(config.max_positions);
-  const uint64_t context_blocks = (context + kernels::kKvBlockTokens - 1) / kernels::kKvBlockTokens;
+  const uint64_t context_blocks = kernels::NumKvBlocks(static_cast<uint64_t>(config.max_positions));
   const uint64_t useful_blocks = context_blocks * request.max_sequences;
 
   uint64_t num_blocks = useful_blocks;

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <string>
+
+#include "service/api/model_name.h"
 
 namespace phi::service {
 namespace {
@@ -53,9 +54,15 @@ void GroupMetrics::OnRestart(RestartLabel cause) const {
   page_.Get(MetricId::kReplicaRestartsTotal, {cause}).Add(1);
   for (int rank = 0; rank < world_size_; ++rank) page_.Get(MetricId::kRankUp, {rank}).Set(0);
   // The leader that counted them is gone.
-  for (const MetricId id :
-       {MetricId::kRequestsRunning, MetricId::kRequestsWaiting, MetricId::kWaitingTokens}) {
+  for (const MetricId id : {MetricId::kRequestsRunning,
+                            MetricId::kRequestsWaiting,
+                            MetricId::kWaitingTokens,
+                            MetricId::kKvUsageRatio}) {
     page_.Get(id).Set(0);
+  }
+  for (const KvBlockLabel state :
+       {KvBlockLabel::kFree, KvBlockLabel::kCached, KvBlockLabel::kOwned}) {
+    page_.Get(MetricId::kKvBlocks, {state}).Set(0);
   }
 }
 
@@ -77,10 +84,13 @@ void GroupMetrics::OnTick(const RankGroup& group) const {
 
 void SetInfoMetrics(const RankSpec& spec, MetricPage* page) {
   page->SetInfo(MetricId::kBuildInfo, {"phi-worker", PHI_VERSION, __VERSION__, PHI_BUILD_TYPE});
-  const std::string name = std::filesystem::weakly_canonical(spec.model_dir).filename().string();
-  page->SetInfo(
-      MetricId::kModelInfo,
-      {name, spec.fingerprint, spec.dtype, spec.device, spec.isa, std::to_string(spec.world_size)});
+  page->SetInfo(MetricId::kModelInfo,
+                {ModelName(spec.model_dir),
+                 spec.fingerprint,
+                 spec.dtype,
+                 spec.device,
+                 spec.isa,
+                 std::to_string(spec.world_size)});
 }
 
 }  // namespace phi::service

@@ -11,8 +11,9 @@ struct HostResources {
   uint64_t free_memory_bytes = 0;  // available now, within every cgroup limit above this process
 };
 
-// Reads /proc and cgroup v2 or v1. `root` is put before each path, for tests; what cannot be read
-// limits nothing.
+// Reads /proc and cgroup v2 or v1. `root` is put before each path, for tests. A cgroup limit that
+// cannot be read limits nothing; without /proc/meminfo there are 0 bytes, without an affinity one
+// CPU.
 HostResources ReadHostResources(const std::string& root = "");
 
 }  // namespace phi::service

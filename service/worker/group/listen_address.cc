@@ -11,17 +11,10 @@
 #include <memory>
 
 #include "absl/strings/str_format.h"
+#include "service/access/loopback.h"
 
 namespace phi::service {
 namespace {
-
-bool IsLoopback(const sockaddr& address) {
-  if (address.sa_family == AF_INET) {
-    return (ntohl(reinterpret_cast<const sockaddr_in&>(address).sin_addr.s_addr) >> 24) == 127;
-  }
-  return address.sa_family == AF_INET6 &&
-         IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6&>(address).sin6_addr);
-}
 
 // The port that was bound, 0 where it could not be.
 int BindOnce(const addrinfo& info) {

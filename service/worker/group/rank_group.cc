@@ -17,11 +17,15 @@
 
 #include "absl/strings/str_format.h"
 #include "kernels/base/status_macros.h"
+#include "service/telemetry/logging.h"
+#include "service/worker/group/await_exit.h"
 
 extern char** environ;
 
 namespace phi::service {
 namespace {
+
+constexpr absl::Duration kReapLimit = absl::Seconds(10);
 
 void CloseAll(std::vector<int>& fds) {
   for (int fd : fds) close(fd);
@@ -185,11 +189,12 @@ void RankGroup::Kill() {
 
 void RankGroup::Reap() {
   for (const pid_t pid : std::vector<pid_t>(pids_)) {
-    int wait_status = 0;
     if (pid <= 0) continue;
-    while (waitpid(pid, &wait_status, 0) < 0 && errno == EINTR) {
+    if (const auto wait_status = AwaitExit(pid, kReapLimit); wait_status.has_value()) {
+      NoteExit(pid, *wait_status);
+    } else {
+      LogError("a killed rank does not end: its driver or disk does not let it go", {{"pid", pid}});
     }
-    NoteExit(pid, wait_status);
   }
 }
 

@@ -49,7 +49,7 @@ class RankGroup {
   void AskToDrain();
   // SIGKILL to all, at once and before anything is waited for: a rank cannot outlive another (I5).
   void Kill();
-  // Waits for what Kill() left.
+  // Waits for what Kill() left, for a bounded time: who does not end is left to ReapChildren.
   void Reap();
 
   pid_t pid(int rank) const { return pids_[static_cast<size_t>(rank)]; }  // 0 once it ended

@@ -44,8 +44,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankSpec,
                                    log_level)
 
 std::string EncodeRankSpec(const RankSpec& spec) {
-  // A path may hold any bytes; those that are not UTF-8 cannot be said in JSON and are refused by
-  // the reader.
+  // A path may hold any bytes. JSON cannot say those that are not UTF-8: the rank looks for another
+  // path then, and names it where it finds nothing.
   return nlohmann::json(spec).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

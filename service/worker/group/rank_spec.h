@@ -53,6 +53,9 @@ struct RankSpec {
   std::string log_level;
 };
 
+// Ranks have so many stall limits to find each other; NCCL has no deadline of its own.
+inline constexpr int64_t kConnectStallLimits = 12;
+
 // The first argument of a rank process, before its spec. Not for people: --help does not list it.
 inline constexpr std::string_view kRankProcessArgument = "--rank-process";
 
