@@ -33,6 +33,13 @@ namespace phi::kernels {
 // Tokens in one block of the KV cache.
 inline constexpr int kKvBlockTokens = 16;
 
+// The blocks that hold so many tokens.
+template <typename Integer>
+constexpr Integer NumKvBlocks(Integer tokens) {
+  constexpr auto kBlock = static_cast<Integer>(kKvBlockTokens);
+  return static_cast<Integer>((tokens + kBlock - 1) / kBlock);
+}
+
 // Owns a run of device memory; host-addressable on the CPU backend only.
 class DeviceBuffer {
  public:
@@ -157,9 +164,9 @@ class MemoryLayout {
 
 class Backend : public MemoryLayout {
  public:
-  // For logs and phi_model_info: "cpu avx512_bf16, 2 threads".
+  // For logs: "cpu avx512_bf16, 2 threads".
   virtual std::string Description() const = 0;
-  // For the record of I1: the name of the kernel family ("avx2", "avx512", "avx512_bf16", "sm_90").
+  // The name of the kernel family ("avx2", "avx512", "avx512_bf16", "sm_90").
   virtual std::string InstructionSet() const = 0;
 
   // --- Memory, before the first step. RESOURCE_EXHAUSTED with the bytes when there is no more. ---

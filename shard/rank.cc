@@ -115,7 +115,7 @@ class PhiRank final : public Rank {
 
   absl::StatusOr<StepResult> Execute(const StepPlan& plan) override {
     PHI_RETURN_IF_ERROR(lost_);
-    absl::StatusOr<StepResult> result = TimedStep(plan);
+    absl::StatusOr<StepResult> result = NotedStep(plan);
     lost_ = result.status();
     return result;
   }
@@ -132,7 +132,7 @@ class PhiRank final : public Rank {
   }
 
  private:
-  absl::StatusOr<StepResult> TimedStep(const StepPlan& plan);
+  absl::StatusOr<StepResult> NotedStep(const StepPlan& plan);
   absl::Status CheckPlan(const StepPlan& plan) const;
   absl::StatusOr<std::vector<SampledToken>> RunStep(const StepPlan& plan);
   absl::StatusOr<std::vector<SampledToken>> DrawTokens(const StepPlan& plan, bool from_candidates);
@@ -189,13 +189,11 @@ absl::Status PhiRank::Load() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<StepResult> PhiRank::TimedStep(const StepPlan& plan) {
+absl::StatusOr<StepResult> PhiRank::NotedStep(const StepPlan& plan) {
   PHI_RETURN_IF_ERROR(CheckPlan(plan));
   epoch_ = plan.epoch;
   next_step_ = plan.step + 1;
 
-  const auto start = Clock::now();
-  const double collective_seconds = parts_.communicator->stats().seconds;
   parts_.progress->collective_index = 0;
   Note(RankProgress::kComputing, parts_.progress->steps_started);
   StepResult result;
@@ -203,9 +201,6 @@ absl::StatusOr<StepResult> PhiRank::TimedStep(const StepPlan& plan) {
     PHI_ASSIGN_OR_RETURN(result.tokens, RunStep(plan));
   }
   Note(RankProgress::kIdle, parts_.progress->steps_finished);
-  result.timings = {
-      .seconds = std::chrono::duration<double>(Clock::now() - start).count(),
-      .collective_seconds = parts_.communicator->stats().seconds - collective_seconds};
   return result;
 }
 

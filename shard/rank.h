@@ -19,9 +19,9 @@ namespace phi::shard {
 
 // Capacity of one rank, the same on all ranks of a group.
 struct RankLimits {
-  uint32_t max_sequences = 16;     // in one step
-  uint32_t max_step_tokens = 512;  // rows of one step
-  uint32_t num_kv_blocks = 0;      // of kKvBlockTokens tokens each
+  uint32_t max_sequences = 0;    // in one step
+  uint32_t max_step_tokens = 0;  // rows of one step
+  uint32_t num_kv_blocks = 0;    // of kKvBlockTokens tokens each
 };
 
 // What a rank allocates from its backend at its start, in bytes; printed, exported and held against
@@ -33,14 +33,8 @@ struct MemoryPlan {
   size_t total() const { return weights + kv_cache + activations; }
 };
 
-struct StepTimings {
-  double seconds = 0;
-  double collective_seconds = 0;
-};
-
 struct StepResult {
   std::vector<SampledToken> tokens;  // by sequence, then draw; on rank 0 only
-  StepTimings timings;
 };
 
 struct RankOptions {

@@ -165,9 +165,8 @@ absl::StatusOr<PlannedSequence> DecodeSequence(Reader& reader) {
 }  // namespace
 
 size_t MaxStepPlanBytes(const PlanLimits& limits) {
-  constexpr size_t kBlock = kernels::kKvBlockTokens;
   const size_t positions = limits.max_positions;
-  const size_t sequence_words = (positions + kBlock - 1) / kBlock + positions;
+  const size_t sequence_words = kernels::NumKvBlocks(positions) + positions;
   return kHeaderBytes + limits.max_step_tokens * sizeof(uint32_t) +
          limits.max_sequences *
              (sizeof(BlockCopy) + kSequenceBytes + sequence_words * sizeof(uint32_t) +

@@ -3,11 +3,10 @@
 namespace phi::shard {
 
 StepRows::StepRows(uint32_t max_sequences, uint32_t max_step_tokens, uint32_t max_positions) {
-  constexpr uint32_t kBlock = kernels::kKvBlockTokens;
   token_ids_.reserve(max_step_tokens);
   positions_.reserve(max_step_tokens);
   sequences_.reserve(max_sequences);
-  block_ids_.reserve(size_t{max_sequences} * ((max_positions + kBlock - 1) / kBlock));
+  block_ids_.reserve(size_t{max_sequences} * kernels::NumKvBlocks(max_positions));
   logits_rows_.reserve(max_sequences);
   block_copies_.reserve(max_sequences);
 }

@@ -58,8 +58,7 @@ absl::Status CheckSequence(const PlannedSequence& sequence, const PlanLimits& li
                         sequence.first_position,
                         limits.max_positions));
   }
-  constexpr uint64_t kBlock = kernels::kKvBlockTokens;
-  const uint64_t blocks_needed = (end + kBlock - 1) / kBlock;
+  const uint64_t blocks_needed = kernels::NumKvBlocks(end);
   if (sequence.block_ids.size() != blocks_needed) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%d KV blocks for %d positions, which take %d",

@@ -17,9 +17,6 @@ constexpr int kMaxMetadataBytes = 64 << 10;
 constexpr int kHandshakeTimeoutMs = 10'000;
 // Above the calls under way: status and health watchers, and calls about to be refused.
 constexpr uint32_t kSpareStreams = 64;
-// Tokens that come while one message is on its way are joined into the next: 16 samples of a whole
-// context with 20 log-probabilities each fit.
-constexpr int kMaxReplicaMessageBytes = 16 << 20;
 constexpr int kReplicaKeepaliveMs = 20'000;
 constexpr int kReplicaKeepaliveTimeoutMs = 10'000;
 
@@ -90,7 +87,6 @@ grpc::ChannelArguments ReplicaChannelArguments() {
   args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kReplicaKeepaliveMs);
   args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kReplicaKeepaliveTimeoutMs);
   args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  args.SetMaxReceiveMessageSize(kMaxReplicaMessageBytes);
   // A connection of its own: gRPC would share one between channels of equal address and arguments.
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return args;

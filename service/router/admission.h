@@ -7,8 +7,8 @@
 #include "service/router/replicas/replica_load.h"
 
 // Whether a call may go on. Pure. The one waiting queue is in the leader: the router only keeps
-// caps, and refuses early what no replica would take (I6, I7). Every refusal says when to come
-// back.
+// caps, and refuses early what no replica would take (I6, I7). Every refusal but KV_CAPACITY
+// says when to come back.
 namespace phi::service {
 
 struct RouterLoad {

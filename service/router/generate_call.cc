@@ -150,13 +150,14 @@ absl::Status GenerateCall::OnPrompt(Prompt prompt) {
       const TokenBudget budget,
       FitContext(
           prompt_.size(), field, parameters_, context_.request_limits().model.context_tokens));
+  bounded_by_context_ = budget.bounded_by_context;
   cost_ = {.prompt_tokens = static_cast<uint32_t>(prompt_.size()),
            .max_new_tokens = budget.max_new_tokens,
            .num_samples = parameters_.n};
   record_.prompt_tokens = cost_.prompt_tokens;
   PHI_RETURN_IF_ERROR(AdmitCost(cost_, context_.replicas.Loads()));
   origin_.grant->Charge(cost_.prompt_tokens);
-  answers_.emplace(context_.model.tokenizer, parameters_, prompt.text, budget.bounded_by_context);
+  answers_.emplace(context_.model.tokenizer, parameters_, prompt.text);
   return Dispatch(nullptr);
 }
 
@@ -183,6 +184,7 @@ phi::worker::v1::StartGeneration GenerateCall::RequestForReplica(SteadyTime now)
   request.mutable_prompt_token_ids()->Add(prompt_.begin(), prompt_.end());
   request.set_caller(origin_.caller);
   request.set_cache_salt(origin_.cache_salt);
+  request.set_bounded_by_context(bounded_by_context_);
   phi::v1::GenerationParameters& parameters = *request.mutable_parameters();
   parameters = request_.parameters();
   parameters.clear_stop();
@@ -205,10 +207,10 @@ void GenerateCall::OnReplicaMessage(const phi::worker::v1::GenerateResponse& mes
     record_.first_token = SteadyNow();
     if (retry_.has_value()) context_.metrics.Get(MetricId::kRouterFailoversTotal, {*retry_}).Add(1);
   }
-  const absl::StatusOr<bool> stopped = answers_->Add(message);
+  const auto stopped = answers_->Add(message);
   record_.generated_tokens = answers_->generated_tokens();
-  if (stopped.ok() && *stopped && replica_call_ != nullptr)
-    replica_call_->EndSample(message.index());
+  if (stopped.ok() && stopped->has_value() && replica_call_ != nullptr)
+    replica_call_->EndSample(message.index(), **stopped);
   if (stopped.ok() && !answers_->ended()) {
     WriteOrFinish();
     return;

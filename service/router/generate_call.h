@@ -127,6 +127,7 @@ class GenerateCall final : public ReplicaCall::Listener,
 
   std::vector<uint32_t> prompt_ ABSL_GUARDED_BY(mutex_);
   RequestCost cost_ ABSL_GUARDED_BY(mutex_);
+  bool bounded_by_context_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<AnswerSet> answers_ ABSL_GUARDED_BY(mutex_);  // once the prompt is known
   ReplicaCall* replica_call_ ABSL_GUARDED_BY(mutex_) = nullptr;
   // All samples have ended, and the replica knows or has just been told.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "service/access/loopback.h"
 #include "service/access/port_limits.h"
 #include "service/api/deadlock_detection.h"
 #include "service/router/router_options.h"
@@ -27,11 +28,6 @@ int Fail(ExitCode code, const absl::Status& status) {
 // gRPC's own lines are for whoever debugs it; what matters of them comes back as a status.
 void LogGrpcLine(gpr_log_func_args* args) {
   LogDebug("grpc", {{"text", std::string_view(args->message)}});
-}
-
-bool IsLoopback(const std::string& listen) {
-  const std::string host = listen.substr(0, listen.rfind(':'));
-  return host == "localhost" || host == "[::1]" || host.rfind("127.", 0) == 0;
 }
 
 // The first signal drains, a second one ends at once.
@@ -85,7 +81,7 @@ int Run(const RouterOptions& options) {
            }},
       metrics->get());
   if (!metrics_server.ok()) return Fail(ExitCode::kCannotBind, metrics_server.status());
-  if (options.server.tls.cert.empty() && !IsLoopback(options.server.listen)) {
+  if (options.server.tls.cert.empty() && !IsLoopback(std::string_view(options.server.listen))) {
     LogWarning("listening beyond loopback WITHOUT TLS: prompts and answers travel in the clear",
                {{"listen", options.server.listen}});
   }

@@ -5,6 +5,7 @@
 
 #include "kernels/base/status_macros.h"
 #include "service/api/model_fingerprint.h"
+#include "service/api/model_name.h"
 
 namespace phi::service {
 namespace {
@@ -27,7 +28,6 @@ absl::Status CheckFiles(const std::filesystem::path& dir) {
 }  // namespace
 
 absl::StatusOr<ServedModel> LoadServedModel(const std::string& model_dir, const std::string& name) {
-  // "models/phi-1/" is named phi-1, and "." like the folder that it is.
   std::error_code error;
   const std::filesystem::path given = std::filesystem::absolute(model_dir + "/", error);
   if (error) return absl::NotFoundError("--model: no directory " + model_dir);
@@ -42,7 +42,7 @@ absl::StatusOr<ServedModel> LoadServedModel(const std::string& model_dir, const 
                                       " tokens, config.json's vocab_size is " +
                                       std::to_string(config.vocab_size));
   }
-  return ServedModel{.name = name.empty() ? dir.filename().string() : name,
+  return ServedModel{.name = name.empty() ? ModelName(model_dir) : name,
                      .fingerprint = std::move(fingerprint),
                      .config = config,
                      .tokenizer = std::move(tokenizer)};

@@ -208,7 +208,7 @@ void AddSupervisorAndCommonRows(const LabelLists& labels, Rows& rows) {
        "1 while the rank's process runs, 0 otherwise."},
       {Id::kRankLastStepTimestampSeconds, "phi_rank_last_step_timestamp_seconds", kGauge,
        kSupervisor, labels.by_rank, {},
-       "When the rank last finished a step, idle ones included (Unix time)."},
+       "When the rank last began or finished a step, idle ones included (Unix time)."},
       {Id::kReplicaRestartsTotal, "phi_replica_restarts_total", kCounter, kSupervisor,
        labels.by_restart, {}, "Groups that ended without being asked to, by cause."},
       {Id::kStartupSeconds, "phi_startup_seconds", kGauge, kSupervisor, labels.by_startup, {},

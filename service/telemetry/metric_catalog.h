@@ -90,7 +90,7 @@ struct MetricRow {
   std::string_view help;
 };
 
-// All rows, in the enum's order; process_* come from ProcessMetrics and are listed in docs only.
+// All rows, in the enum's order; process_* come from process_metrics.h and are listed in docs only.
 std::span<const MetricRow> MetricCatalog();
 const MetricRow& MetricInfo(MetricId id);
 

@@ -188,7 +188,7 @@ absl::StatusOr<std::unique_ptr<MetricPage>> MetricPage::CreateShared(int world_s
   std::unique_ptr<MetricPage> page(new MetricPage);
   page->layout_ = std::make_unique<Layout>(world_size);
   Layout& layout = *page->layout_;
-  layout.fd = ::memfd_create("phi_metrics", 0);
+  layout.fd = ::memfd_create("phi_metrics", MFD_CLOEXEC);
   if (layout.fd < 0) return SystemError("cannot make the metric page");
   if (::ftruncate(layout.fd, static_cast<off_t>(layout.num_bytes())) != 0) {
     return SystemError("cannot size the metric page");

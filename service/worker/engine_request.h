@@ -16,8 +16,8 @@ namespace phi::service {
 struct EngineRequest {
   uint64_t id = 0;  // unique in the process, not 0
   std::vector<uint32_t> prompt;
-  uint32_t max_new_tokens = 0;  // >= 1; prompt and this fit the context
-  bool context_bounds = false;  // max_new_tokens is what the context leaves: ends as CONTEXT_LENGTH
+  uint32_t max_new_tokens = 0;      // >= 1; prompt and this fit the context
+  bool bounded_by_context = false;  // max_new_tokens is what the context leaves
   uint32_t min_new_tokens = 0;
   uint32_t num_samples = 1;        // share one prefill; sample i draws with (seed, i)
   shard::SamplingParams sampling;  // mask_eos and sample_index are the scheduler's
@@ -32,14 +32,15 @@ struct EngineRequest {
       SteadyTime::max();  // the caller's; the engine stops a margin before it
 };
 
-// kStopString: the router found a stop in a sample's text (StepLoop::EndSample).
+// kStopString, kStopCondition: the router found a stop in a sample's text (StepLoop::EndSample).
 enum class FinishReason : uint8_t {
   kEos,
   kStopToken,
   kMaxNewTokens,
   kContextLength,
   kTimeLimit,
-  kStopString
+  kStopString,
+  kStopCondition
 };
 
 // Where a request stands, or stood when it ended.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/base/check.h"
+
 namespace phi::service {
 namespace {
 
@@ -22,6 +24,8 @@ FinishLabel LabelOf(const RequestEnd& end) {
       return FinishLabel::kTimeLimit;
     case FinishReason::kStopString:
       return FinishLabel::kStopString;
+    case FinishReason::kStopCondition:
+      return FinishLabel::kStopCondition;
   }
   return FinishLabel::kError;
 }
@@ -33,6 +37,7 @@ WasteLabel WasteOf(const absl::Status& status) {
 
 template <typename Label, size_t kCount>
 void GetAll(const MetricPage& page, MetricId id, std::array<MetricPage::Series, kCount>& series) {
+  PHI_CHECK(kCount == LabelValues<Label>().size(), "%zu series of a label", kCount);
   for (size_t i = 0; i < kCount; ++i) series[i] = page.Get(id, {static_cast<Label>(i)});
 }
 

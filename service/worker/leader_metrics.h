@@ -26,6 +26,9 @@ class LeaderMetrics {
 
  private:
   using Series = MetricPage::Series;
+  // Of one label, whose last value is kLast.
+  template <typename Entry, auto kLast>
+  using ByLabel = std::array<Entry, static_cast<size_t>(kLast) + 1>;
   struct PhaseSeries {
     Series seconds;
     Series tokens;
@@ -44,11 +47,11 @@ class LeaderMetrics {
   Series waiting_;
   Series waiting_tokens_;
   Series kv_usage_;
-  std::array<Series, 9> duration_;     // by FinishLabel
-  std::array<Series, 4> wasted_;       // by WasteLabel
-  std::array<Series, 3> cancelled_;    // by StageLabel
-  std::array<Series, 3> kv_blocks_;    // by KvBlockLabel
-  std::array<PhaseSeries, 2> phases_;  // by PhaseLabel
+  ByLabel<Series, FinishLabel::kError> duration_;
+  ByLabel<Series, WasteLabel::kError> wasted_;
+  ByLabel<Series, StageLabel::kDecode> cancelled_;
+  ByLabel<Series, KvBlockLabel::kOwned> kv_blocks_;
+  ByLabel<PhaseSeries, PhaseLabel::kDecode> phases_;
 };
 
 }  // namespace phi::service

@@ -240,7 +240,7 @@ std::optional<FinishReason> Scheduler::FinishOf(const Sequence& sequence, uint32
     return FinishReason::kStopToken;
   }
   if (sequence.num_generated() < request.max_new_tokens) return std::nullopt;
-  return request.context_bounds ? FinishReason::kContextLength : FinishReason::kMaxNewTokens;
+  return request.bounded_by_context ? FinishReason::kContextLength : FinishReason::kMaxNewTokens;
 }
 
 void Scheduler::SeatForked() {

@@ -81,9 +81,12 @@ class Scheduler {
 
   // Its end as CANCELLED, its blocks free; nothing where it has ended already.
   std::optional<RequestEvent> Cancel(uint64_t request_id, SteadyTime now);
-  // The sample ends, as its text needs no more of it; the request's end where it was the last one.
-  // Nothing where it has ended already or has no token yet.
-  std::optional<RequestEvent> EndSample(uint64_t request_id, uint32_t sample, SteadyTime now);
+  // The sample ends, as its text needs no more of it; the request's end, for `reason`, where it was
+  // the last one. Nothing where it has ended already or has no token yet.
+  std::optional<RequestEvent> EndSample(uint64_t request_id,
+                                        uint32_t sample,
+                                        FinishReason reason,
+                                        SteadyTime now);
   // Ends everything whose time is up: with TIME_LIMIT after the first token, as DEADLINE_IN_QUEUE
   // before it.
   std::vector<RequestEvent> Expire(SteadyTime now);

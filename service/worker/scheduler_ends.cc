@@ -20,6 +20,7 @@ std::optional<RequestEvent> Scheduler::Cancel(uint64_t request_id, SteadyTime no
 
 std::optional<RequestEvent> Scheduler::EndSample(uint64_t request_id,
                                                  uint32_t sample,
+                                                 FinishReason reason,
                                                  SteadyTime now) {
   const auto found = requests_.find(request_id);
   if (found == requests_.end() || found->second.num_generated == 0) return std::nullopt;
@@ -29,8 +30,7 @@ std::optional<RequestEvent> Scheduler::EndSample(uint64_t request_id,
       if (sequence->owner != &request || sequence->sample != sample) continue;
       EndSequence(*sequence);
       std::optional<RequestEvent> event;
-      if (request.num_living == 0)
-        event = End(request, absl::OkStatus(), FinishReason::kStopString, now);
+      if (request.num_living == 0) event = End(request, absl::OkStatus(), reason, now);
       DropEnded();
       return event;
     }

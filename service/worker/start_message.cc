@@ -64,9 +64,10 @@ absl::StatusOr<EngineRequest> ToEngineRequest(const phi::worker::v1::StartGenera
   const size_t room =
       limits.context_tokens - std::min<size_t>(limits.context_tokens, request.prompt.size());
   if (parameters.max_new_tokens) {
+    request.bounded_by_context = message.bounded_by_context();
     request.max_new_tokens = *parameters.max_new_tokens;
   } else {
-    request.context_bounds = room < kDefaultMaxNewTokens;
+    request.bounded_by_context = room < kDefaultMaxNewTokens;
     request.max_new_tokens = static_cast<uint32_t>(std::min<size_t>(room, kDefaultMaxNewTokens));
   }
   request.min_new_tokens = parameters.min_new_tokens;

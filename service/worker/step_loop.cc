@@ -43,14 +43,6 @@ void AddWaiting(const EngineRequest& request, std::unordered_map<std::string, Wa
 
 }  // namespace
 
-bool operator==(const EngineLoad& a, const EngineLoad& b) {
-  return a.occupancy.waiting_requests == b.occupancy.waiting_requests &&
-         a.occupancy.waiting_tokens == b.occupancy.waiting_tokens &&
-         a.occupancy.running_requests == b.occupancy.running_requests &&
-         a.occupancy.running_sequences == b.occupancy.running_sequences && a.kv.free == b.kv.free &&
-         a.kv.cached == b.kv.cached && a.draining == b.draining;
-}
-
 StepLoop::StepLoop(const StepLoopOptions& options,
                    shard::Rank* rank,
                    Broadcast broadcast,
@@ -143,9 +135,9 @@ void StepLoop::Cancel(uint64_t request_id) {
   mail_.NotifyAll();
 }
 
-void StepLoop::EndSample(uint64_t request_id, uint32_t sample) {
+void StepLoop::EndSample(uint64_t request_id, uint32_t sample, FinishReason reason) {
   absl::MutexLock lock(&mutex_);
-  if (!closed_) inbox_.ended_samples.push_back({request_id, sample});
+  if (!closed_) inbox_.ended_samples.push_back({request_id, sample, reason});
   mail_.NotifyAll();
 }
 
@@ -228,8 +220,8 @@ void StepLoop::TakeArrivals(Inbox& inbox, SteadyTime now) {
   for (uint64_t id : inbox.cancellations) {
     if (auto event = scheduler_.Cancel(id, now)) Deliver({*std::move(event)});
   }
-  for (const SampleId& ended : inbox.ended_samples) {
-    if (auto event = scheduler_.EndSample(ended.request_id, ended.sample, now))
+  for (const EndedSample& ended : inbox.ended_samples) {
+    if (auto event = scheduler_.EndSample(ended.request_id, ended.sample, ended.reason, now))
       Deliver({*std::move(event)});
   }
 }

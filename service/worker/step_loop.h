@@ -34,8 +34,6 @@ struct EngineLoad {
   KvBlockPool::Counts kv;
   SteadyDuration deadline_margin{};
   bool draining = false;
-
-  friend bool operator==(const EngineLoad& a, const EngineLoad& b);
 };
 
 // The leader's one thread that owns scheduling: arrivals and cancellations in, a plan to all ranks,
@@ -68,9 +66,10 @@ class StepLoop {
       ABSL_LOCKS_EXCLUDED(mutex_);
   // The request ends as CANCELLED before the next step, unless it has ended.
   void Cancel(uint64_t request_id) ABSL_LOCKS_EXCLUDED(mutex_);
-  // The router found a stop in that sample's text: it ends before the next step without further
-  // tokens; where it was the last one, OnEnd(OK) follows.
-  void EndSample(uint64_t request_id, uint32_t sample) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The router found a stop (`reason`) in that sample's text: it ends before the next step without
+  // further tokens; where it was the last one, OnEnd(OK) follows.
+  void EndSample(uint64_t request_id, uint32_t sample, FinishReason reason)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Refuses new requests, ends those that wait as DRAINING, lets the running ones finish until
   // `deadline` and ends them as DRAIN_TIMEOUT then. Wait() returns after that.
   void Drain(SteadyTime deadline) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -86,16 +85,17 @@ class StepLoop {
     EngineRequest request;
     std::shared_ptr<TokenSink> sink;
   };
-  struct SampleId {
+  struct EndedSample {
     uint64_t request_id = 0;
     uint32_t sample = 0;
+    FinishReason reason = FinishReason::kStopString;
   };
   // What other threads left for the loop. Bounded: arrivals by CheckAdmission, the others by the
   // requests under way and their samples.
   struct Inbox {
     std::vector<Arrival> arrivals;
     std::vector<uint64_t> cancellations;
-    std::vector<SampleId> ended_samples;
+    std::vector<EndedSample> ended_samples;
     bool stop = false;
     bool draining = false;
     SteadyTime drain_deadline;

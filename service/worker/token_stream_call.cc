@@ -34,6 +34,8 @@ phi::v1::FinishReason ToProto(FinishReason reason) {
       return phi::v1::FINISH_REASON_TIME_LIMIT;
     case FinishReason::kStopString:
       return phi::v1::FINISH_REASON_STOP_STRING;
+    case FinishReason::kStopCondition:
+      return phi::v1::FINISH_REASON_STOP_CONDITION;
   }
   return phi::v1::FINISH_REASON_UNSPECIFIED;
 }
@@ -99,8 +101,12 @@ void TokenStreamCall::OnReadDone(bool ok) {
 
 absl::Status TokenStreamCall::Take(const phi::worker::v1::GenerateRequest& request) {
   if (request.has_start() && !started()) return Submit(request.start());
-  if (request.has_end_sample() && started() && NoteEndAsked(request.end_sample().index())) {
-    loop_->EndSample(id_, request.end_sample().index());
+  const phi::worker::v1::EndSample& ended = request.end_sample();
+  if (request.has_end_sample() && started() && NoteEndAsked(ended.index())) {
+    const bool by_condition = ended.finish_reason() == phi::v1::FINISH_REASON_STOP_CONDITION;
+    loop_->EndSample(id_,
+                     ended.index(),
+                     by_condition ? FinishReason::kStopCondition : FinishReason::kStopString);
     return absl::OkStatus();
   }
   return MakeError(ErrorReason::kMalformedRequest, "a call has one start, then one end a sample");
@@ -218,7 +224,7 @@ void TokenStreamCall::Advance() {
     writing_ = write;
     finished_ = finish;
   }
-  // Outside the lock: gRPC may call back on this very thread.
+  // Outside the lock, which the callbacks of what is started here take.
   if (write && finish) {
     StartWriteAndFinish(&message_, grpc::WriteOptions(), ToGrpcStatus(status));
   } else if (write) {

@@ -60,8 +60,6 @@ class WorkerService final : public proto::Worker::CallbackService {
     status.set_max_queued_tokens(limits.max_queued_tokens);
     status.set_kv_tokens(limits.num_kv_blocks * kBlock);
     const EngineLoad load = loop_->load();
-    status.set_free_kv_tokens((load.kv.free + load.kv.cached) * kBlock);
-    status.set_running_requests(load.occupancy.running_requests);
     status.set_queued_requests(QueuedRequests(limits, load.occupancy));
     status.set_queued_tokens(load.occupancy.waiting_tokens);
     status.set_draining(load.draining);

@@ -99,6 +99,22 @@ def test_the_worker_tells_what_happened(replica):
         wait_until(lambda gauge=gauge: replica.worker.metric(gauge) == 0, "none is under way")
 
 
+def test_each_way_to_end_is_counted_as_what_it_is(replica):
+    client = replica.client
+    context = client.model_info().context_tokens
+    ends = {
+        "context_length": ([1] * (context - 3), {"ignore_eos": True}),
+        "stop_condition": (PROMPT, {"max_new_tokens": 60, "ignore_eos": True, "stop_conditions": [1]}),
+        "stop_string": (PROMPT, {"max_new_tokens": 60, "ignore_eos": True, "stop": ["\n"]}),
+    }
+    for reason, (prompt, parameters) in ends.items():
+        series = f'phi_request_duration_seconds_count{{finish_reason="{reason}"}}'
+        before = replica.worker.metric(series) or 0
+        answer = client.generate(prompt, **parameters).completions[0]
+        assert finish_name(answer.finish).lower() == reason
+        wait_until(lambda series=series, before=before: replica.worker.metric(series) == before + 1, f"{reason} is counted")
+
+
 def test_every_program_tells_of_itself(text):
     for name in ("process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "phi_log_dropped_total"):
         value(text, name)

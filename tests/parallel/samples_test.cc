@@ -140,7 +140,7 @@ class Samples : public testing::TestWithParam<kernels::DType> {
             .world_size = world_size,
             .make_rank = InvariantRanks(GetParam()).back().maker(1),
             .num_real_tokens = kNumRealTokens,
-            .limits = {.num_kv_blocks = 100}};
+            .limits = {.max_sequences = 16, .max_step_tokens = 512, .num_kv_blocks = 100}};
   }
 
   TemporaryDir dir_;

@@ -106,7 +106,8 @@ void Simulation::StopOne() {
   const bool has_text = !driver_.tokens(id, sample).empty();
   const bool goes_on =
       has_text && !driver_.finishes().contains({id, sample}) && !expected.stopped[sample];
-  const auto event = driver_.scheduler().EndSample(id, sample, driver_.now());
+  const auto event =
+      driver_.scheduler().EndSample(id, sample, FinishReason::kStopString, driver_.now());
   driver_.Check();
   if (goes_on) {
     expected.stopped[sample] = true;

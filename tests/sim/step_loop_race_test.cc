@@ -131,7 +131,8 @@ class StepLoopRace : public testing::Test {
         EXPECT_TRUE(sink->WaitForToken());
       }
       if (way <= 1) loop.Cancel(request.id);
-      if (way == 2) loop.EndSample(request.id, static_cast<uint32_t>(random() % 5));
+      if (way == 2)
+        loop.EndSample(request.id, static_cast<uint32_t>(random() % 5), FinishReason::kStopString);
       const RequestEnd end = sink->WaitForEnd();
       cancelled += absl::IsCancelled(end.status) ? 1 : 0;
       ExpectAnswer(request, end, *sink);

@@ -152,7 +152,11 @@ class FakeReplica::Service final : public phi::worker::v1::Worker::WithCallbackM
       requests_.push_back(start);
       active_.emplace(call.get(), call);
     }
-    return script_for_(start);
+    Script script = script_for_(start);
+    if (start.bounded_by_context() && script.finish == phi::v1::FINISH_REASON_MAX_NEW_TOKENS) {
+      script.finish = phi::v1::FINISH_REASON_CONTEXT_LENGTH;
+    }
+    return script;
   }
   void OnSampleEnded() { ++num_samples_ended_; }
   void OnCancel() { ++num_cancelled_; }
@@ -330,7 +334,6 @@ ReplicaStatus FakeReplica::ReadyStatus(const std::string& fingerprint) {
   status.set_max_queued_requests(64);
   status.set_max_queued_tokens(1 << 20);
   status.set_kv_tokens(1 << 20);
-  status.set_free_kv_tokens(1 << 20);
   return status;
 }
 

@@ -34,9 +34,8 @@ constexpr std::array kMeanings = {
     ParameterMeaning{"presence_penalty", "Taken off a token's logit once it stands in the output."},
     ParameterMeaning{"logit_bias", "Added to the logits of these token ids."},
     ParameterMeaning{"seed",
-                     "The same seed draws the same tokens, whatever else runs. Unset: a random "
-                     "one, which the header "
-                     "tells."},
+                     "The same seed draws the same tokens, whatever else runs (on GPUs with "
+                     "--batch_invariant). Unset: a random one, which the header tells."},
     ParameterMeaning{"n", "Samples that share one prefill; sample i draws with (seed, i)."},
     ParameterMeaning{
         "stop",

@@ -43,8 +43,7 @@ class Batch {
 
   static uint32_t BlocksEach(const Options& options) {
     const int positions = options.context + options.rounds + 1;
-    return static_cast<uint32_t>((positions + kernels::kKvBlockTokens - 1) /
-                                 kernels::kKvBlockTokens);
+    return static_cast<uint32_t>(kernels::NumKvBlocks(positions));
   }
 
   // `count` tokens of sequence `index` from `first` on.

@@ -97,8 +97,7 @@ std::unique_ptr<shard::Rank> MakeRank(const GroupShape& shape,
 shard::StepPlan PlanOf(const StepRequest& request) {
   shard::StepPlan plan;
   plan.token_ids.assign(size_t{request.batch} * request.rows, 0);
-  const uint32_t blocks =
-      (request.context + request.rows + kernels::kKvBlockTokens - 1) / kernels::kKvBlockTokens;
+  const uint32_t blocks = kernels::NumKvBlocks(request.context + request.rows);
   for (uint32_t i = 0; i < request.batch; ++i) {
     shard::PlannedSequence sequence = {
         .num_tokens = request.rows, .first_position = request.context, .num_draws = 1};

@@ -8,6 +8,7 @@
 
 #include "phi/v1/generation.grpc.pb.h"
 #include "service/api/exit_code.h"
+#include "service/api/finish_reason.h"
 #include "tools/phictl/commands.h"
 
 namespace phi::phictl {
@@ -161,17 +162,13 @@ double Seconds(const google::protobuf::Duration& duration) {
   return static_cast<double>(duration.seconds()) + 1e-9 * duration.nanos();
 }
 
-std::string FinishName(const phi::v1::Finish& finish) {
-  return phi::v1::FinishReason_Name(finish.reason()).substr(sizeof("FINISH_REASON"));
-}
-
 void PrintSummary(const phi::v1::GenerateStreamResponse& last, uint32_t num_samples) {
   const auto& usage = last.summary().usage();
   const auto& timings = last.summary().timings();
   const double decode = Seconds(timings.total()) - Seconds(timings.time_to_first_token());
   const bool colour = isatty(STDERR_FILENO) == 1;
   const std::string of = num_samples > 1 ? "in " + std::to_string(num_samples) + " samples"
-                                         : FinishName(last.finish());
+                                         : service::FinishReasonName(last.finish().reason());
   std::fprintf(stderr,
                "%s%u prompt tokens, %u generated (%s); first token after %.1f ms, ",
                colour ? "\033[2m" : "",
@@ -210,7 +207,8 @@ class Printer {
     } else {
       Sample& sample = samples_[message.index()];
       sample.text += message.text();
-      if (message.has_finish()) sample.finish = FinishName(message.finish());
+      if (message.has_finish())
+        sample.finish = service::FinishReasonName(message.finish().reason());
     }
     std::fflush(stdout);
   }

@@ -25,7 +25,6 @@ template <typename Handle, auto Destroy>
 using UniqueHandle = std::unique_ptr<std::remove_pointer_t<Handle>, HandleDeleter<Destroy>>;
 
 using Stream = UniqueHandle<cudaStream_t, cudaStreamDestroy>;
-using Event = UniqueHandle<cudaEvent_t, cudaEventDestroy>;
 using Graph = UniqueHandle<cudaGraph_t, cudaGraphDestroy>;
 using GraphExec = UniqueHandle<cudaGraphExec_t, cudaGraphExecDestroy>;
 using LtHandle = UniqueHandle<cublasLtHandle_t, cublasLtDestroy>;

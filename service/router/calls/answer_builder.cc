@@ -33,15 +33,16 @@ void FillLogprob(const Tokenizer& tokenizer, const Candidate& from, Entry& entry
 
 AnswerBuilder::AnswerBuilder(const Tokenizer& tokenizer,
                              const GenerationParameters& parameters,
-                             std::string_view prompt,
-                             bool bounded_by_context)
+                             std::string_view prompt)
     : tokenizer_(tokenizer),
       parameters_(parameters),
-      bounded_by_context_(bounded_by_context),
       text_(tokenizer, RulesOf(parameters), prompt) {}
 
 absl::Status AnswerBuilder::Add(const phi::worker::v1::GenerateResponse& message,
                                 phi::v1::GenerateStreamResponse& answer) {
+  if (!phi::v1::FinishReason_IsValid(message.finish_reason())) {
+    return MakeError(ErrorReason::kInternal, "the replica sent a finish reason that is none");
+  }
   for (const auto& token : message.tokens()) {
     if (ended_) return absl::OkStatus();
     PHI_RETURN_IF_ERROR(AddToken(token, answer));
@@ -84,9 +85,6 @@ void AnswerBuilder::Finish(phi::v1::FinishReason reason, phi::v1::GenerateStream
   if (ended_) return;
   AddDelta(text_.Finish(), answer);
   if (ended_) return;  // U+FFFD for a last half character may itself complete a stop
-  if (reason == phi::v1::FINISH_REASON_MAX_NEW_TOKENS && bounded_by_context_) {
-    reason = phi::v1::FINISH_REASON_CONTEXT_LENGTH;
-  }
   ended_ = true;
   while (!held_tokens_.empty()) AddHeldToken(answer);
   phi::v1::Finish& finish = *answer.mutable_finish();

@@ -24,16 +24,14 @@ namespace phi::service {
 class AnswerBuilder {
  public:
   // `tokenizer` outlives it. `prompt`: the prompt's text, for stop conditions; may be empty where
-  // there are none. `bounded_by_context`: the worker's MAX_NEW_TOKENS is the caller's
-  // CONTEXT_LENGTH.
+  // there are none.
   AnswerBuilder(const Tokenizer& tokenizer,
                 const GenerationParameters& parameters,
-                std::string_view prompt,
-                bool bounded_by_context);
+                std::string_view prompt);
 
   // Adds what `message` brings to `answer`, behind what is there already. Sets its `finish`, and
   // ended(), when the sequence is over: the worker said so or a stop was found; what follows is
-  // ignored. INTERNAL for a token that is none.
+  // ignored. INTERNAL for a token or a reason that is none.
   absl::Status Add(const phi::worker::v1::GenerateResponse& message,
                    phi::v1::GenerateStreamResponse& answer);
 
@@ -53,7 +51,6 @@ class AnswerBuilder {
 
   const Tokenizer& tokenizer_;
   const GenerationParameters parameters_;
-  const bool bounded_by_context_;
   TextStream text_;
   std::deque<phi::worker::v1::GeneratedToken> held_tokens_;  // generated, not in an answer yet
   std::optional<uint32_t> stop_token_;

@@ -25,21 +25,21 @@ size_t BytesOf(const phi::worker::v1::GenerateResponse& message) {
 
 AnswerSet::AnswerSet(const Tokenizer& tokenizer,
                      const GenerationParameters& parameters,
-                     std::string_view prompt,
-                     bool bounded_by_context) {
+                     std::string_view prompt) {
   samples_.reserve(parameters.n);
   for (uint32_t i = 0; i < parameters.n; ++i) {
-    samples_.push_back({.builder = AnswerBuilder(tokenizer, parameters, prompt, bounded_by_context),
-                        .pending = {}});
+    samples_.push_back({.builder = AnswerBuilder(tokenizer, parameters, prompt), .pending = {}});
   }
 }
 
-absl::StatusOr<bool> AnswerSet::Add(const phi::worker::v1::GenerateResponse& message) {
+absl::StatusOr<std::optional<phi::v1::FinishReason>> AnswerSet::Add(
+    const phi::worker::v1::GenerateResponse& message) {
   if (message.index() >= samples_.size()) {
     return MakeError(ErrorReason::kInternal, "the replica sent a sample that is none");
   }
   Sample& sample = samples_[message.index()];
-  if (sample.builder.ended()) return false;  // tokens that were on their way when a stop was found
+  // Tokens that were on their way when a stop was found.
+  if (sample.builder.ended()) return std::nullopt;
   const size_t text_before = sample.pending.text().size();
   const int ids_before = sample.pending.token_ids_size();
   PHI_RETURN_IF_ERROR(sample.builder.Add(message, sample.pending));
@@ -53,7 +53,9 @@ absl::StatusOr<bool> AnswerSet::Add(const phi::worker::v1::GenerateResponse& mes
     SetPending(sample);
   }
   num_ended_ += sample.builder.ended() ? 1 : 0;
-  return sample.builder.ended() && message.finish_reason() == phi::v1::FINISH_REASON_UNSPECIFIED;
+  if (!sample.builder.ended() || message.finish_reason() != phi::v1::FINISH_REASON_UNSPECIFIED)
+    return std::nullopt;
+  return sample.pending.finish().reason();
 }
 
 void AnswerSet::FinishAll(phi::v1::FinishReason reason) {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -20,12 +21,13 @@ class AnswerSet {
   // As AnswerBuilder, for samples 0 to parameters.n - 1.
   AnswerSet(const Tokenizer& tokenizer,
             const GenerationParameters& parameters,
-            std::string_view prompt,
-            bool bounded_by_context);
+            std::string_view prompt);
 
-  // Adds what `message` brings to its sample. True: a stop in the text ended the sample, which the
-  // replica does not know yet. INTERNAL for an index or a token that is none.
-  absl::StatusOr<bool> Add(const phi::worker::v1::GenerateResponse& message);
+  // Adds what `message` brings to its sample. The reason, where a stop in the text ended the
+  // sample, which the replica does not know yet. INTERNAL for an index, a token or a reason that is
+  // none.
+  absl::StatusOr<std::optional<phi::v1::FinishReason>> Add(
+      const phi::worker::v1::GenerateResponse& message);
   // No more tokens come to any sample.
   void FinishAll(phi::v1::FinishReason reason);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "service/api/error.h"
+#include "service/api/finish_reason.h"
 #include "service/telemetry/logging.h"
 
 namespace phi::service {
@@ -57,10 +58,6 @@ std::string ReasonForLog(const CallRecord& record, const absl::Status& status) {
 void ReportCall(const CallRecord& record, const absl::Status& status, const MetricPage& metrics) {
   const SteadyTime now = SteadyNow();
   CountCall(record, status, metrics, now);
-  const std::string finish =
-      record.finish == phi::v1::FINISH_REASON_UNSPECIFIED
-          ? ""
-          : phi::v1::FinishReason_Name(record.finish).substr(sizeof("FINISH_REASON"));
   const double first_token_ms =
       record.first_token.has_value() ? 1e3 * Seconds(*record.first_token - record.arrival) : 0;
   LogInfo("call",
@@ -69,7 +66,7 @@ void ReportCall(const CallRecord& record, const absl::Status& status, const Metr
            {"method", LabelValues<MethodLabel>()[static_cast<size_t>(record.method)]},
            {"code", CodeLabelValues()[static_cast<size_t>(status.code())]},
            {"reason", ReasonForLog(record, status)},
-           {"finish", finish},
+           {"finish", FinishReasonName(record.finish)},
            {"prompt_tokens", record.prompt_tokens},
            {"generated_tokens", record.generated_tokens},
            {"first_token_ms", first_token_ms},

@@ -40,14 +40,17 @@ void ReplicaCall::OnReadDone(bool ok) {
   StartRead(&response_);
 }
 
-void ReplicaCall::EndSample(uint32_t index) {
+void ReplicaCall::EndSample(uint32_t index, phi::v1::FinishReason reason) {
+  phi::worker::v1::EndSample sample;
+  sample.set_index(index);
+  sample.set_finish_reason(reason);
   const absl::MutexLock lock(&mutex_);
   if (writing_) {
-    samples_to_end_.push_back(index);
+    samples_to_end_.push_back(std::move(sample));
     return;
   }
   writing_ = true;
-  request_.mutable_end_sample()->set_index(index);
+  *request_.mutable_end_sample() = std::move(sample);
   StartWrite(&request_);
 }
 
@@ -56,7 +59,7 @@ void ReplicaCall::OnWriteDone(bool ok) {
   writing_ = false;
   if (!ok || samples_to_end_.empty()) return;
   writing_ = true;
-  request_.mutable_end_sample()->set_index(samples_to_end_.front());
+  *request_.mutable_end_sample() = std::move(samples_to_end_.front());
   samples_to_end_.pop_front();
   StartWrite(&request_);
 }

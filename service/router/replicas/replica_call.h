@@ -21,7 +21,7 @@ namespace phi::service {
 class ReplicaCall : public grpc::ClientBidiReactor<phi::worker::v1::GenerateRequest,
                                                    phi::worker::v1::GenerateResponse> {
  public:
-  // Called by gRPC's threads, one call at a time, OnEnd last and exactly once.
+  // Called by gRPC's threads, one call at a time, OnReplicaEnd last and exactly once.
   class Listener {
    public:
     virtual ~Listener() = default;
@@ -31,7 +31,7 @@ class ReplicaCall : public grpc::ClientBidiReactor<phi::worker::v1::GenerateRequ
     virtual void OnReplicaEnd(const absl::Status& status) = 0;
   };
 
-  // `listener` is kept until OnReplicaEnd has returned. The returned pointer is for Cancel, and
+  // `listener` is kept until OnReplicaEnd has returned. The returned pointer is
   // valid as long.
   static ReplicaCall* Start(ReplicaLease lease,
                             phi::worker::v1::StartGeneration start,
@@ -41,9 +41,9 @@ class ReplicaCall : public grpc::ClientBidiReactor<phi::worker::v1::GenerateRequ
   // Any thread, any number of times; OnReplicaEnd still comes.
   void Cancel() { context_.TryCancel(); }
 
-  // Within OnReplicaMessage: that sample gets no more tokens; the others go on. After the last
-  // one's end the replica ends the call by itself.
-  void EndSample(uint32_t index) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Within OnReplicaMessage: for that reason the sample gets no more tokens; the others go on.
+  // After the last one's end the replica ends the call by itself.
+  void EndSample(uint32_t index, phi::v1::FinishReason reason) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const ReplicaLease& lease() const { return lease_; }
 
@@ -60,7 +60,7 @@ class ReplicaCall : public grpc::ClientBidiReactor<phi::worker::v1::GenerateRequ
   phi::worker::v1::GenerateResponse response_;
   absl::Mutex mutex_;
   bool writing_ ABSL_GUARDED_BY(mutex_) = true;  // the start, at first
-  std::deque<uint32_t> samples_to_end_ ABSL_GUARDED_BY(mutex_);
+  std::deque<phi::worker::v1::EndSample> samples_to_end_ ABSL_GUARDED_BY(mutex_);
   grpc::ClientContext context_;
   std::shared_ptr<Listener> listener_;  // shared with the server's side of the same call
   bool from_old_epoch_ = false;

@@ -74,8 +74,7 @@ uint32_t QueuedRequests(const SchedulerLimits& limits, const Occupancy& occupanc
 }
 
 uint32_t BlocksFor(uint64_t num_tokens) {
-  constexpr uint64_t kBlock = kernels::kKvBlockTokens;
-  return static_cast<uint32_t>((num_tokens + kBlock - 1) / kBlock);
+  return static_cast<uint32_t>(kernels::NumKvBlocks(num_tokens));
 }
 
 uint32_t BlocksNeeded(const EngineRequest& request) {

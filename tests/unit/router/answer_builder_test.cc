@@ -40,9 +40,8 @@ phi::worker::v1::GenerateResponse Message(
 // The answer to `ids` and then `finish`, with one message a token or all in one.
 std::vector<GenerateStreamResponse> Answers(const GenerationParameters& parameters,
                                             const std::vector<uint32_t>& ids,
-                                            phi::v1::FinishReason finish,
-                                            bool bounded_by_context = false) {
-  AnswerBuilder builder(TestTokenizer(), parameters, "", bounded_by_context);
+                                            phi::v1::FinishReason finish) {
+  AnswerBuilder builder(TestTokenizer(), parameters, "");
   std::vector<GenerateStreamResponse> answers;
   for (size_t i = 0; i < ids.size() && !builder.ended(); ++i) {
     const bool last = i + 1 == ids.size();
@@ -73,9 +72,18 @@ TEST(AnswerBuilderTest, TextIdsAndFinish) {
   EXPECT_TRUE(answer.logprobs().empty());
 }
 
-TEST(AnswerBuilderTest, ContextBoundIsNamed) {
-  const auto answer = Join(Answers({}, IdsOf("a b"), phi::v1::FINISH_REASON_MAX_NEW_TOKENS, true));
+TEST(AnswerBuilderTest, TheReplicasReasonIsTheCallers) {
+  const auto answer = Join(Answers({}, IdsOf("a b"), phi::v1::FINISH_REASON_CONTEXT_LENGTH));
   EXPECT_EQ(answer.finish().reason(), phi::v1::FINISH_REASON_CONTEXT_LENGTH);
+}
+
+TEST(AnswerBuilderTest, AReasonThatIsNoneIsRefused) {
+  AnswerBuilder builder(TestTokenizer(), {}, "");
+  GenerateStreamResponse answer;
+  const absl::Status status =
+      builder.Add(Message(IdsOf("a"), static_cast<phi::v1::FinishReason>(99)), answer);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_FALSE(builder.ended());
 }
 
 TEST(AnswerBuilderTest, StopAcrossTokensIsNeverShown) {
@@ -165,7 +173,7 @@ TEST(AnswerBuilderTest, HalfCharacterAtTheEndIsReplaced) {
 }
 
 TEST(AnswerBuilderTest, ATokenThatIsNoneIsAnInternalError) {
-  AnswerBuilder builder(TestTokenizer(), {}, "", false);
+  AnswerBuilder builder(TestTokenizer(), {}, "");
   GenerateStreamResponse answer;
   EXPECT_EQ(builder.Add(Message({TestTokenizer().vocab_size()}), answer).code(),
             absl::StatusCode::kInternal);
@@ -183,7 +191,7 @@ TEST(AnswerBuilderTest, HowTokensAreSpreadChangesNothing) {
     parameters.stop = {std::string(1, static_cast<char>('a' + random() % 26))};
     parameters.include_stop = random() % 2 == 0;
     const auto one_by_one = Join(Answers(parameters, ids, phi::v1::FINISH_REASON_MAX_NEW_TOKENS));
-    AnswerBuilder builder(TestTokenizer(), parameters, "", false);
+    AnswerBuilder builder(TestTokenizer(), parameters, "");
     GenerateStreamResponse joined;
     for (size_t begin = 0; begin < ids.size();) {
       const size_t end = std::min(ids.size(), begin + 1 + random() % 5);

@@ -161,7 +161,7 @@ void Join(const GenerateStreamResponse& message, Streamed& streamed) {
 // Samples in random turns, in messages of random sizes, which are taken at random moments; at the
 // end all at once, as for Generate, if `unary`.
 Streamed Play(RandomCase& random, bool unary) {
-  AnswerSet answers(TestTokenizer(), random.parameters, "", false);
+  AnswerSet answers(TestTokenizer(), random.parameters, "");
   Streamed streamed{.joined = std::vector<GenerateStreamResponse>(random.parameters.n),
                     .told_stopped = std::vector<bool>(random.parameters.n)};
   std::vector<size_t> sent(random.parameters.n);
@@ -176,7 +176,7 @@ Streamed Play(RandomCase& random, bool unary) {
     if (last) message.set_finish_reason(phi::v1::FINISH_REASON_MAX_NEW_TOKENS);
     const auto stopped = answers.Add(message);
     EXPECT_TRUE(stopped.ok());
-    if (*stopped) streamed.told_stopped[index] = true;
+    if (stopped->has_value()) streamed.told_stopped[index] = true;
     while (!unary && answers.num_pending() > 0 && random.Below(2) == 0)
       Join(answers.TakePending(), streamed);
   }
@@ -217,7 +217,7 @@ TEST(AnswerSetTest, FirstTokenIsPendingAlsoWithoutText) {
   GenerationParameters parameters;
   parameters.n = 2;
   parameters.stop = {"abcabc"};
-  AnswerSet answers(TestTokenizer(), parameters, "", false);
+  AnswerSet answers(TestTokenizer(), parameters, "");
   const Ids ids = *TestTokenizer().Encode("abc", {.max_tokens = 9, .cancelled = {}});
   ASSERT_TRUE(answers.Add(Message(1, ids)).ok());
   ASSERT_EQ(answers.num_pending(), 1U);
@@ -227,14 +227,14 @@ TEST(AnswerSetTest, FirstTokenIsPendingAlsoWithoutText) {
 }
 
 TEST(AnswerSetTest, IndexThatIsNoneIsAnInternalError) {
-  AnswerSet answers(TestTokenizer(), {}, "", false);
+  AnswerSet answers(TestTokenizer(), {}, "");
   EXPECT_EQ(answers.Add(Message(1, {})).status().code(), absl::StatusCode::kInternal);
 }
 
 TEST(AnswerSetTest, FinishAllEndsOnlyTheLiving) {
   GenerationParameters parameters;
   parameters.n = 3;
-  AnswerSet answers(TestTokenizer(), parameters, "", false);
+  AnswerSet answers(TestTokenizer(), parameters, "");
   auto whole = Message(1, Ids{5});
   whole.set_finish_reason(phi::v1::FINISH_REASON_EOS);
   ASSERT_TRUE(answers.Add(whole).ok());

@@ -1,7 +1,9 @@
 // What callers see when replicas fail, callers go away, time runs out and the router ends.
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <thread>
+#include <vector>
 
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "phi/v1/generation.pb.h"
@@ -9,6 +11,9 @@
 
 namespace phi::service {
 namespace {
+
+using ::testing::AnyOf;
+using ::testing::Each;
 
 class RouterFailures : public RouterFixture {
  protected:
@@ -77,6 +82,15 @@ TEST_F(RouterFailures, WhatEveryReplicaWouldAnswerIsNotRetried) {
   EXPECT_EQ(Reason(status), "INTERNAL");
   EXPECT_EQ(status.error_message().find("secret"), std::string::npos);
   EXPECT_EQ(replicas_[0]->requests().size() + replicas_[1]->requests().size(), 1U);
+}
+
+TEST_F(RouterFailures, AFinishReasonOfALaterVersionEndsTheCallAndNothingElse) {
+  Script unknown = Says("one");
+  unknown.finish = static_cast<phi::v1::FinishReason>(99);
+  tests::FakeReplica& replica = AddReplica(unknown);
+  StartRouter();
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(Reason(Stream(Request()).status), "INTERNAL");
+  EXPECT_TRUE(Eventually([&] { return replica.num_active() == 0; }));
 }
 
 TEST_F(RouterFailures, AfterTheFirstTokenTheStreamEndsAsLost) {
@@ -273,6 +287,31 @@ TEST_F(RouterFailures, DrainLetsRunningCallsEndAndSendsNewOnesElsewhere) {
   while (reader->Read(&message)) text += message.text();
   EXPECT_TRUE(reader->Finish().ok());
   EXPECT_EQ(text, "one two three four");
+}
+
+TEST_F(RouterFailures, DrainLetsATextBeTokenized) {
+  AddReplica(Says("one"));
+  StartRouter();
+  phi::v1::TokenizeRequest request;
+  for (int i = 0; i < 20'000; ++i) request.mutable_text()->append("x = 12345\n");
+  std::atomic<int> num_over = 0;
+  std::vector<grpc::StatusCode> codes(24);
+  std::vector<std::jthread> callers;
+  for (grpc::StatusCode& code : codes) {
+    callers.emplace_back([&] {
+      grpc::ClientContext context;
+      phi::v1::TokenizeResponse response;
+      code = stub().Tokenize(&context, request, &response).error_code();
+      ++num_over;
+    });
+  }
+  while (num_over == 0) std::this_thread::yield();  // the others wait, or are at it
+  router_->Drain(absl::Seconds(60));
+  callers.clear();
+  EXPECT_THAT(codes,
+              Each(AnyOf(grpc::StatusCode::OK,
+                         grpc::StatusCode::UNAVAILABLE,            // came too late
+                         grpc::StatusCode::RESOURCE_EXHAUSTED)));  // one too many
 }
 
 TEST_F(RouterFailures, DrainTimeoutEndsWhatDoesNot) {

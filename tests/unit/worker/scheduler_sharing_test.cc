@@ -185,21 +185,24 @@ TEST_F(SchedulerSharing, EndedSampleLeavesTheOthersAlone) {
   request.num_samples = 3;
   Submit(request);
   Scheduler& scheduler = driver_.scheduler();
-  EXPECT_FALSE(scheduler.EndSample(1, 0, driver_.now())) << "no text yet";
+  EXPECT_FALSE(scheduler.EndSample(1, 0, FinishReason::kStopString, driver_.now()))
+      << "no text yet";
   driver_.Step();
   driver_.Step();
-  EXPECT_FALSE(scheduler.EndSample(1, 1, driver_.now()));
+  EXPECT_FALSE(scheduler.EndSample(1, 1, FinishReason::kStopString, driver_.now()));
   driver_.Check();
-  EXPECT_FALSE(scheduler.EndSample(1, 1, driver_.now())) << "ended before";
-  EXPECT_FALSE(scheduler.EndSample(1, 3, driver_.now())) << "there is none";
+  EXPECT_FALSE(scheduler.EndSample(1, 1, FinishReason::kStopString, driver_.now()))
+      << "ended before";
+  EXPECT_FALSE(scheduler.EndSample(1, 3, FinishReason::kStopString, driver_.now()))
+      << "there is none";
   driver_.Step();
   EXPECT_EQ(driver_.tokens(1, 1).size(), 2u);
   EXPECT_EQ(driver_.tokens(1, 2).size(), 3u);
-  EXPECT_FALSE(scheduler.EndSample(1, 0, driver_.now()));
-  const auto last = scheduler.EndSample(1, 2, driver_.now());
+  EXPECT_FALSE(scheduler.EndSample(1, 0, FinishReason::kStopString, driver_.now()));
+  const auto last = scheduler.EndSample(1, 2, FinishReason::kStopCondition, driver_.now());
   ASSERT_TRUE(last && last->end);
   EXPECT_TRUE(last->end->status.ok());
-  EXPECT_EQ(last->end->reason, FinishReason::kStopString);
+  EXPECT_EQ(last->end->reason, FinishReason::kStopCondition);
   EXPECT_EQ(last->end->generated_tokens, 2u + 3u + 3u);
   EXPECT_TRUE(scheduler.empty());
   driver_.Check();
@@ -212,7 +215,7 @@ TEST_F(SchedulerSharing, TimeLimitEndsEachLivingSample) {
   request.time_limit_at = driver_.now() + std::chrono::milliseconds(5);
   Submit(request);
   for (int i = 0; i < 5; ++i) driver_.Step();
-  driver_.scheduler().EndSample(1, 1, driver_.now());
+  driver_.scheduler().EndSample(1, 1, FinishReason::kStopString, driver_.now());
   driver_.Take(driver_.scheduler().Expire(driver_.now()));
   EXPECT_EQ(driver_.finishes().size(), 2u);
   EXPECT_FALSE(driver_.finishes().contains({1, 1}));

@@ -103,7 +103,7 @@ TEST_F(SchedulerTest, DecodesOneTokenAStepUntilMaxNewTokens) {
 
 TEST_F(SchedulerTest, ContextLengthWhereTheDefaultWasCut) {
   EngineRequest request = Request(1, 5, 3);
-  request.context_bounds = true;
+  request.bounded_by_context = true;
   ASSERT_TRUE(scheduler_.Submit(request).ok());
   EXPECT_EQ(RunToEnd(7).reason, FinishReason::kContextLength);
 }

@@ -200,12 +200,12 @@ TEST_F(StepLoopTest, SampleThatIsEndedEndsItsRequestAsOk) {
   loop_.Start();
   auto running = Submit(Request(1, 4, 150));
   running->WaitForTokens(2);
-  loop_.EndSample(1, 0);
+  loop_.EndSample(1, 0, FinishReason::kStopString);
   const RequestEnd end = running->WaitForEnd();
   EXPECT_TRUE(end.status.ok()) << end.status;
   EXPECT_EQ(end.reason, FinishReason::kStopString);
   EXPECT_LT(end.generated_tokens, 150u);
-  loop_.EndSample(1, 0);
+  loop_.EndSample(1, 0, FinishReason::kStopString);
   EXPECT_TRUE(Submit(Request(2, 4, 1))->WaitForEnd().status.ok());
 }
 

@@ -383,7 +383,6 @@ TEST_F(WorkerServerTest, StatusComesAtOnceAndAgainAndAtAChange) {
   EXPECT_EQ(status.epoch(), 7u);
   EXPECT_EQ(status.fingerprint(), "abc");
   EXPECT_EQ(status.kv_tokens(), 1600u);
-  EXPECT_EQ(status.free_kv_tokens(), 1600u);
   EXPECT_EQ(status.context_tokens(), 400u);
   const auto start = std::chrono::steady_clock::now();
   ASSERT_TRUE(stream->Read(&status));

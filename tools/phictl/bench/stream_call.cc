@@ -1,6 +1,7 @@
 #include "tools/phictl/bench/stream_call.h"
 
 #include "service/api/error.h"
+#include "service/api/finish_reason.h"
 #include "service/api/grpc_status.h"
 #include "tools/phictl/bench/load_clock.h"
 #include "tools/phictl/bench/load_generator.h"
@@ -71,7 +72,7 @@ void StreamCall::OnDone(const grpc::Status& status) {
     outcome_.code = absl::StatusCodeToString(failure.code());
     const auto details = service::GetErrorDetails(failure);
     if (status.ok()) {  // a shorter answer than asked for
-      outcome_.reason = phi::v1::FinishReason_Name(finish_).substr(sizeof("FINISH_REASON"));
+      outcome_.reason = service::FinishReasonName(finish_);
     } else if (details.has_value()) {
       outcome_.reason = service::ErrorReasonInfo(details->reason).name;
     }
