@@ -113,7 +113,7 @@ finish() {
   printf '%s\n' "${times[@]}"
   printf '%-16s %5d s\n' whole $((SECONDS - started))
   read -r passed failed <<<"$(head -n 1 <<<"$counts")"
-  tail -n +2 <<<"$counts" | sed '/^$/d; s/^/failed: /'
+  tail -n +2 <<<"$counts"
   echo "$passed passed, $failed failed"
   ((failed == 0 && passed > 0))
 }
