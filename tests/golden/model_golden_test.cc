@@ -109,6 +109,7 @@ Deviation Compare(const std::vector<SampledToken>& ours, const json& steps, doub
         continue;
       }
       const double difference = std::abs(found->second - entry[1].get<double>());
+      EXPECT_TRUE(std::isfinite(difference)) << "step " << i;  // max() passes over a NaN
       deviation.largest = std::max(deviation.largest, difference);
       squares += difference * difference;
       ++compared;

@@ -101,8 +101,10 @@ double Compare(const std::vector<SampledToken>& one,
     for (const TokenLogprob& entry : many[step].top) listed[entry.token_id] = entry.logprob;
     for (const TokenLogprob& entry : top) {
       if (!listed.contains(entry.token_id)) continue;
-      largest =
-          std::max(largest, std::abs(static_cast<double>(listed[entry.token_id] - entry.logprob)));
+      const double difference =
+          std::abs(static_cast<double>(listed[entry.token_id] - entry.logprob));
+      EXPECT_TRUE(std::isfinite(difference)) << "step " << step;  // max() passes over a NaN
+      largest = std::max(largest, difference);
       ++compared;
     }
   }

@@ -140,23 +140,32 @@ TEST_F(RouterLimits, Row64FullReplicaIsNotAskedNorAnythingTokenized) {
   replica.SetStatus(status);
   EXPECT_TRUE(Eventually([&] { return Reason(Stream(Request()).status) == "QUEUE_FULL"; }));
   const size_t asked = replica.requests().size();
-  std::vector<double> milliseconds;
-  for (int i = 0; i < 200; ++i) {
-    // A prompt that would take long to tokenize: full replicas show before it is.
-    const auto request = Request(std::string(200'000, 'x'));
-    grpc::ClientContext context;
+  const auto milliseconds_of = [](const std::function<void()>& body) {
     const auto start = std::chrono::steady_clock::now();
-    ASSERT_EQ(Reason(Stream(request, context).status), "QUEUE_FULL");
-    milliseconds.push_back(
-        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-            .count());
+    body();
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+        .count();
+  };
+  // A prompt that would take long to tokenize, to its end, which alone is kept: full replicas show
+  // before it is.
+  auto request = Request(std::string(200'000, 'x'));
+  request.mutable_parameters()->set_truncate_prompt(5);
+  std::vector<double> refusals;
+  for (int i = 0; i < 200; ++i) {
+    grpc::ClientContext context;
+    refusals.push_back(
+        milliseconds_of([&] { ASSERT_EQ(Reason(Stream(request, context).status), "QUEUE_FULL"); }));
     ASSERT_EQ(context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1U);
   }
   EXPECT_EQ(replica.requests().size(), asked);
-  std::sort(milliseconds.begin(), milliseconds.end());
-  std::printf("row 64: refused in %.2f ms (median), %.2f ms (p99), a message of 200 kB each\n",
-              milliseconds[100],
-              milliseconds[198]);
+  const double tokenizing = milliseconds_of(
+      [&] { ASSERT_TRUE(tokenizer_->Encode(request.text(), {.max_tokens = 200'000}).ok()); });
+  std::sort(refusals.begin(), refusals.end());
+  EXPECT_LT(refusals[100], tokenizing / 4);
+  std::printf("row 64: refused in %.2f ms (median), %.2f ms (p99), %.2f ms to tokenize each\n",
+              refusals[100],
+              refusals[198],
+              tokenizing);
 }
 
 TEST_F(RouterLimits, ReplicasContextCounts) {
