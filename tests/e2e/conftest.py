@@ -6,6 +6,9 @@ import pathlib
 import phi_programs
 import pytest
 
+# A rank that reports one is replaced, and its callers may see nothing of it.
+SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:")
+
 _servers = []
 _figures = []
 
@@ -35,7 +38,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session", autouse=True)
 def _record_programs():
-    """Keeps every program for the logs of a failure, and looks for processes left behind at the end."""
+    """Keeps every program for the logs of a failure; at the end each has to end by itself, without a sanitizer's word, and leave nothing."""
     original = phi_programs.Program.__init__
 
     def recording(self, *args, **options):
@@ -49,12 +52,25 @@ def _record_programs():
         server.stop()
     left = phi_programs.marked_processes()
     assert not left, f"processes left behind: {left}"
+    killed = [f"{server.name} {server.pid}" for server in _servers if server.had_to_be_killed]
+    assert not killed, f"did not end by SIGTERM: {killed}"
+    reported = [f"{server.name} {server.pid}" for server in _servers if any(report in server.log() for report in SANITIZER_REPORTS)]
+    assert not reported, f"a sanitizer reports on: {reported}"
 
 
 @pytest.fixture(scope="session")
 def figure():
     """Keeps a measured number for the end of the run: figure("what: value")."""
     return _figures.append
+
+
+@pytest.fixture(autouse=True)
+def _end_children():
+    yield
+    for child in phi_programs.CHILDREN:
+        with child:
+            child.kill()
+    phi_programs.CHILDREN.clear()
 
 
 @pytest.fixture

@@ -71,6 +71,17 @@ def marked_processes():
     return found
 
 
+CHILDREN = []
+
+
+def spawn(*command, env=None, **options):
+    """A subprocess.Popen of texts, of anything but a Program; conftest.py kills it where a test ends before it."""
+    key, value = MARK.split("=")
+    child = subprocess.Popen([*map(str, command)], text=True, env={**(env or os.environ), key: value}, **options)
+    CHILDREN.append(child)
+    return child
+
+
 class Program:
     """One running program of ours; its stderr goes to a file that `log` reads, or to `stderr`.
 
@@ -79,6 +90,7 @@ class Program:
 
     def __init__(self, name, *flags, env=None, stderr=None, prefix=()):
         self.name = name
+        self.had_to_be_killed = False
         self._log = tempfile.NamedTemporaryFile(prefix=f"{name}-", suffix=".log")
         key, value = MARK.split("=")
         self.process = subprocess.Popen(
@@ -120,6 +132,7 @@ class Program:
         try:
             return self.wait(PATIENCE)
         except subprocess.TimeoutExpired:
+            self.had_to_be_killed = True
             os.killpg(self.pid, signal.SIGKILL)
             self.process.wait()
             return None

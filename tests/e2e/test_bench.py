@@ -8,12 +8,12 @@ import time
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from phi_programs import BIN, NANO, PATIENCE, Replica, free_port, wait_until
+from phi_programs import BIN, NANO, PATIENCE, Replica, free_port, spawn, wait_until
 
 
 def start_bench(address, *flags):
     command = [BIN / "phictl", "bench", "--address", address, "--timeout", f"{PATIENCE}s", *flags]
-    return subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return spawn(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def bench(address, *flags):
@@ -26,7 +26,7 @@ def bench(address, *flags):
 
 @pytest.fixture(scope="module")
 def replica():
-    with Replica(NANO, 2) as started:
+    with Replica(NANO, 2, "--stall_limit=60s") as started:  # a rank that a test freezes is no lost one
         yield started
 
 

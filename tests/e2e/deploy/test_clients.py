@@ -186,10 +186,10 @@ def test_examples_are_answered_after_a_refusal(replica, started, environment, na
 
 @pytest.mark.parametrize("name", ["generate.cc", "generate.py"])
 def test_ctrl_c_cancels_the_call(environment, name):
-    with phi_programs.Replica(phi_programs.NANO, 2) as replica:
+    with phi_programs.Replica(phi_programs.NANO, 2, "--stall_limit=60s") as replica:
         rank = replica.worker.rank_pids()[1]
         os.kill(rank, signal.SIGSTOP)
-        call = subprocess.Popen([str(part) for part in example(name, replica.router.address, PROMPT)], stderr=subprocess.PIPE, env=environment)
+        call = phi_programs.spawn(*example(name, replica.router.address, PROMPT), stderr=subprocess.PIPE, env=environment)
         phi_programs.wait_until(lambda: replica.router.metric("phi_router_inflight_requests") > 0, "the call is under way")
         call.send_signal(signal.SIGINT)
         call.communicate(timeout=phi_programs.PATIENCE)
@@ -208,19 +208,19 @@ def test_many_prompts_at_once(replica, environment):
 def test_a_full_service_is_asked_again(environment):
     """RESOURCE_EXHAUSTED is not for gRPC's retries: many.py waits as long as the refusal says."""
     refused = 'phi_router_requests_total{method="Generate",code="RESOURCE_EXHAUSTED",reason="QUEUE_FULL"}'
-    with phi_programs.Replica(phi_programs.NANO, 2, router_flags=("--max_inflight_requests=1",)) as replica:
+    with phi_programs.Replica(phi_programs.NANO, 2, "--stall_limit=60s", router_flags=("--max_inflight_requests=1",)) as replica:
         prompt = PROMPT.splitlines()[0]
         expected = replica.client.generate(prompt, max_new_tokens=64).completions[0].text
         rank = replica.worker.rank_pids()[1]
         os.kill(rank, signal.SIGSTOP)
         held = replica.client.stream(prompt, max_new_tokens=1)
         phi_programs.wait_until(lambda: replica.router.metric("phi_router_inflight_requests") == 1, "the router is full")
-        command = [str(PYTHON), str(EXAMPLES / "many.py"), replica.router.address]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as call:
-            call.stdin.write(f"{prompt}\n")
-            call.stdin.close()
-            phi_programs.wait_until(lambda: replica.router.metric(refused), "a refusal")
-            os.kill(rank, signal.SIGCONT)
-            assert list(held)
-            assert call.stdout.read() == f"{expected!r}\n"
-        assert call.returncode == 0
+        command = (PYTHON, EXAMPLES / "many.py", replica.router.address)
+        call = phi_programs.spawn(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        call.stdin.write(f"{prompt}\n")
+        call.stdin.close()
+        phi_programs.wait_until(lambda: replica.router.metric(refused), "a refusal")
+        os.kill(rank, signal.SIGCONT)
+        assert list(held)
+        assert call.stdout.read() == f"{expected!r}\n"
+        assert call.wait(phi_programs.PATIENCE) == 0

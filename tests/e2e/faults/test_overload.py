@@ -4,23 +4,25 @@ import concurrent.futures
 import contextlib
 import hashlib
 import json
+import signal
 import subprocess
 import time
 
 import grpc
 from certificates import Authority, Folder
 from phi_client import Refusal
-from phi_programs import BIN, NANO, PATIENCE, Replica, Router, Worker
+from phi_programs import BIN, NANO, PATIENCE, Replica, Router, Worker, spawn, wait_until
 from quiet import Quiet
 from tls_calls import client, tls_flags
 
 QUEUE = 8
+POLITE_CALLS = 30
 LOAD = ("--prompt=uniform:5-40", "--output=8", f"--timeout={PATIENCE}s")
 
 
 def start_bench(router, *flags):
     command = [BIN / "phictl", "bench", "--address", router.address, "--json=-", *LOAD, *flags]
-    return subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return spawn(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
 def report_of(program):
@@ -29,14 +31,19 @@ def report_of(program):
     return json.loads(out)
 
 
+def capacity(router, *flags, seconds):
+    """Answers a second at most."""
+    report = report_of(start_bench(router, *flags, "--concurrency=6", f"--duration={seconds}s", "--warm-up=1s"))
+    assert report["requests"]["failed"] == 0
+    return report["answered_per_second"]
+
+
 def test_row64_three_times_the_capacity_is_refused_early_and_the_rest_served(figure):
     flags = (f"--max_queued_requests={QUEUE}", "--max_sequences=4")
     with Replica(NANO, 2, *flags) as replica:
         quiet = Quiet(replica)
-        most = report_of(start_bench(replica.router, "--concurrency=6", "--duration=4s", "--warm-up=1s"))
-        assert most["requests"]["failed"] == 0
-        rate = 3 * most["answered_per_second"]
-        load = start_bench(replica.router, "--rate", rate, "--duration=6s", "--warm-up=1s")
+        most = [capacity(replica.router, seconds=4) for _ in range(2)]
+        load = start_bench(replica.router, "--rate", 3 * max(most), "--duration=6s", "--warm-up=1s")
         refusal = None
         waiting = []
         with concurrent.futures.ThreadPoolExecutor(2 * QUEUE) as callers:
@@ -46,15 +53,16 @@ def test_row64_three_times_the_capacity_is_refused_early_and_the_rest_served(fig
                 refusal = refusal or next(filter(None, callers.map(refusal_now, [replica] * 2 * QUEUE)), None)
                 time.sleep(0.25)  # a loop of scrapes would take the cores that the replica is to answer with
         overload = report_of(load)
+        most.append(capacity(replica.router, seconds=4))  # what others leave of the machine changes meanwhile
         refused = {(f["code"], f["reason"]): f for f in overload["failures"]}
         assert set(refused) == {("RESOURCE_EXHAUSTED", "QUEUE_FULL")}, refused
-        assert overload["requests"]["answered"] >= 0.5 * most["answered_per_second"] * overload["window_seconds"]
+        assert overload["requests"]["answered"] >= 0.5 * min(most) * overload["window_seconds"]
         assert max(waiting) <= QUEUE
         assert refusal is not None and refusal.reason == "QUEUE_FULL" and int(refusal.metadata["grpc-retry-pushback-ms"]) > 0
         quiet.check()
         took = refused["RESOURCE_EXHAUSTED", "QUEUE_FULL"]["time"]
         figure(
-            f"row 64: {overload['answered_per_second']:.1f} answers/s at 3 x capacity, {most['answered_per_second']:.1f}/s at most without; "
+            f"row 64: {overload['answered_per_second']:.1f} answers/s at 3 x capacity, {min(most):.1f} to {max(most):.1f}/s without; "
             f"{took['count']} refused in {took['p50_ms']:.1f} ms (p99 {took['p99_ms']:.1f} ms)"
         )
 
@@ -92,19 +100,22 @@ def two_callers(path, *worker_flags):
 def test_row65_a_flood_leaves_another_caller_its_answers(tmp_path, figure):
     with two_callers(tmp_path, "--max_sequences=4", f"--max_queued_requests={QUEUE}") as (router, ca, files):
         flags = (f"--tls-ca={ca}", f"--token-file={files['flood']}")
-        most = report_of(start_bench(router, *flags, "--concurrency=6", "--duration=3s", "--warm-up=1s"))
-        load = start_bench(router, *flags, "--rate", 5 * most["answered_per_second"], "--duration=8s", "--warm-up=1s")
+        most = capacity(router, *flags, seconds=3)
+        load = start_bench(router, *flags, "--rate", 5 * most, "--duration=1h", "--warm-up=1s")
+        wait_until(lambda: router.metric('phi_router_shed_total{reason="QUEUE_FULL"}'), "the flood is refused")
         answered, refusals = 0, []
         with client(router.address, ca.read_bytes(), token=files["polite"].read_text()) as polite:
-            while load.poll() is None:
+            until = time.monotonic() + 3 * PATIENCE
+            while answered + len(refusals) < POLITE_CALLS and time.monotonic() < until:
                 try:
                     polite.generate([7] * 20, max_new_tokens=8, timeout=PATIENCE)
                     answered += 1
                 except grpc.RpcError as error:
                     refusals.append(Refusal(error))
                 time.sleep(0.1)
+        load.send_signal(signal.SIGINT)
         flood = report_of(load)
         refused = flood["requests"]["failed"]
         assert refused >= flood["requests"]["answered"], "no flood"
-        assert answered >= 10 and len(refusals) <= 0.1 * answered, (answered, refusals)
+        assert answered + len(refusals) == POLITE_CALLS and len(refusals) <= 0.1 * answered, (answered, refusals)
         figure(f"row 65: {answered} of {answered + len(refusals)} calls beside a flood answered, of the flood's {flood['requests']['answered']} of {flood['requests']['answered'] + refused}")
