@@ -96,7 +96,7 @@ def test_phi_serve_ends_whole_on_one_signal():
     before = len(marked_processes())
     program.send(signal.SIGINT)
     assert program.wait() == 0
-    wait_until(lambda: len(marked_processes()) <= before - 4, "router, worker and ranks gone", 10)
+    wait_until(lambda: len(marked_processes()) <= before - 5, "phi-serve, router, worker and two ranks gone", 10)
 
 
 def test_a_killed_phi_serve_leaves_nothing():

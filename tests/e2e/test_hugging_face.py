@@ -32,5 +32,6 @@ def test_twenty_steps_match(case, tmp_path):
             break  # a tie that the order of summation may turn; what follows has another prompt
         assert entry.token_id == step["id"], f"step {number}"
         assert abs(entry.logprob - step["logprob"]) <= TOLERANCE, f"step {number}"
+        assert len(entry.top) == TOP
         for top in entry.top:
             assert abs(top.logprob - expected[top.token_id]) <= TOLERANCE, f"step {number}, id {top.token_id}"

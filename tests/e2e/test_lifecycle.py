@@ -14,6 +14,7 @@ import grpc
 import pytest
 from phi_client import Client, Refusal, finish_name, join
 from phi_programs import BIN, NANO, PATIENCE, Replica, Router, Worker, alive, free_port, wait_until
+from random_models import LONG_CONTEXT, make_checkpoint
 from raw_http2 import GENERATE, WINDOW_UPDATE, Connection, frame, grpc_headers, message
 
 PROMPT = "def count(n):\n"
@@ -34,9 +35,11 @@ def test_a_killed_supervisor_leaves_no_frozen_rank_for_long(started):
     worker.wait_ready()
     pids = worker.rank_pids()
     os.kill(pids[1], signal.SIGSTOP)
-    worker.send(signal.SIGKILL)
-    wait_until(lambda: not alive(pids[0]), "rank 0 gone", 5)
-    os.kill(pids[1], signal.SIGCONT)
+    try:
+        worker.send(signal.SIGKILL)
+        wait_until(lambda: not alive(pids[0]), "rank 0 gone", 5)
+    finally:
+        os.kill(pids[1], signal.SIGCONT)
     wait_until(lambda: not alive(pids[1]), "rank 1 gone once it could run", 5)
 
 
@@ -136,19 +139,17 @@ def test_a_router_that_drains_waits_until_answers_are_taken():
         assert replica.router.wait() == 0
 
 
-def test_a_drain_that_takes_too_long_ends_the_rest_and_exits_0():
-    with Replica(NANO, 2, "--drain_timeout=300ms") as replica:
-        streams = [Stream(replica.client, max_new_tokens=500) for _ in range(4)]
+def test_a_drain_that_takes_too_long_ends_the_rest_and_exits_0(tmp_path):
+    with Replica(make_checkpoint(tmp_path / "model", LONG_CONTEXT), 2, "--drain_timeout=300ms") as replica:
+        streams = [Stream(replica.client, max_new_tokens=7000) for _ in range(4)]
         replica.worker.send(signal.SIGTERM)
         for stream in streams:
             stream.join(PATIENCE)
         assert replica.worker.wait() == 0
         for stream in streams:
-            if stream.error is None:
-                assert len(stream.result[1]) == 500  # was done in time
-            else:
-                assert stream.error.code == grpc.StatusCode.UNAVAILABLE, stream.error
-                assert stream.error.reason in ("DRAIN_TIMEOUT", "REPLICA_LOST"), stream.error
+            assert stream.error is not None and stream.error.code == grpc.StatusCode.UNAVAILABLE, stream.error
+            assert stream.error.reason in ("DRAIN_TIMEOUT", "REPLICA_LOST"), stream.error
+        assert "DRAIN_TIMEOUT" in [stream.error.reason for stream in streams]
 
 
 @pytest.mark.parametrize("who", ["worker", "router"])
@@ -187,12 +188,11 @@ def test_a_replica_of_another_model_is_refused(started, tmp_path):
     router = started(Router([worker.address], model=other))
     worker.wait_ready()
     wait_until(lambda: router.http("/livez")[0] == 200, "the router's port")
-    time.sleep(1)
+    client = Client(router.address)
+    wait_until(lambda: [replica.state for replica in client.model_info().replicas] == ["refused"], "the router has seen it")
     assert router.http("/readyz")[0] == 503
-    refusal = Client(router.address).refusal(PROMPT, max_new_tokens=1)
+    refusal = client.refusal(PROMPT, max_new_tokens=1)
     assert refusal.reason == "NO_READY_REPLICA", refusal
-    states = [replica.state for replica in Client(router.address).model_info().replicas]
-    assert states and "ready" not in states
 
 
 def run(program, *flags):

@@ -19,7 +19,7 @@ REASONS_ELSEWHERE = {
     "CALLER_LIMIT": "tests/e2e/faults/test_access.py::test_row83_requests_under_way_are_limited",
     "UNAUTHENTICATED": "tests/e2e/faults/test_access.py::test_row83_without_a_known_token_only_health_answers",
     "PERMISSION_DENIED": "tests/e2e/faults/test_access.py::test_row83_a_blocked_caller_is_denied",
-    "NO_READY_REPLICA": "tests/e2e/test_lost_ranks.py::test_while_nothing_serves_calls_are_refused_at_once",
+    "NO_READY_REPLICA": "tests/e2e/test_lifecycle.py::test_the_router_may_start_first",
     "DRAINING": "tests/unit/router/admission_test.cc::DrainingComesFirst",
     "DRAIN_TIMEOUT": "tests/e2e/test_lifecycle.py::test_a_drain_that_takes_too_long_ends_the_rest_and_exits_0",
     "REPLICA_LOST": "tests/e2e/test_lost_ranks.py::test_a_lost_rank",

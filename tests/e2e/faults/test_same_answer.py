@@ -1,11 +1,12 @@
 """I1 over the public RPC: a request's tokens and log-probabilities do not depend on what else runs, nor on a restart."""
 
+import concurrent.futures
 import pathlib
 import threading
 
 import pytest
 from phi_client import join
-from phi_programs import NANO, Replica
+from phi_programs import NANO, Replica, wait_until
 
 PROMPT = 'def largest(numbers):\n    """Return the largest of the numbers."""\n'
 # Longer than a step below takes, so that it is prefilled in chunks beside the others' decoding.
@@ -27,9 +28,9 @@ def answer(client, name):
 
 
 def company(client, index, messages):
-    """One of the 15 others: streams something of its own length, sampled."""
+    """One of the 15 others: streams something of its own length, sampled, so that they end one by one and those who wait get in."""
     prompt = f"# {index}\n" + "x = 1\n" * (index * 3 % 17)
-    stream = client.stream(prompt, timeout=120, max_new_tokens=40 + index, ignore_eos=True, temperature=1.0, seed=index)
+    stream = client.stream(prompt, timeout=120, max_new_tokens=40 + 15 * index, ignore_eos=True, temperature=1.0, seed=index)
     messages[index] = join(stream)[1]
 
 
@@ -53,7 +54,15 @@ def test_row57_alone_in_company_and_after_a_restart(world_size, isa):
         threads = [threading.Thread(target=company, args=(replica.client, i, others)) for i in range(15)]
         for thread in threads:
             thread.start()
-        together = {name: answer(replica.client, name) for name in REQUESTS}
+
+        def company_there():
+            return replica.worker.metric("phi_requests_running") > len(REQUESTS)
+
+        wait_until(company_there, "company")
+        with concurrent.futures.ThreadPoolExecutor(len(REQUESTS)) as pool:
+            asked = {name: pool.submit(answer, replica.client, name) for name in REQUESTS}
+            assert company_there(), "they are alone"
+            together = {name: future.result() for name, future in asked.items()}
         for thread in threads:
             thread.join()
         assert together == alone, "in company"
