@@ -69,6 +69,7 @@ def test_row37_a_leader_out_of_descriptors_serves_again_or_is_replaced(started):
 
     wait_until(answers, "serves again, itself or its successor", 30 + 2 * PATIENCE)
     assert alive(worker.pid)
+    worker.wait_ready()  # the supervisor knows of it, too
 
 
 # --- 38: strangers
