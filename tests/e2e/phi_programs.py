@@ -91,6 +91,7 @@ class Program:
     def __init__(self, name, *flags, env=None, stderr=None, prefix=()):
         self.name = name
         self.had_to_be_killed = False
+        self.accepted_report = None  # words of a sanitizer's report that is the test's own doing
         self._log = tempfile.NamedTemporaryFile(prefix=f"{name}-", suffix=".log")
         key, value = MARK.split("=")
         self.process = subprocess.Popen(
