@@ -99,7 +99,8 @@ class Supervisor {
   std::optional<GroupEnd> CheckExits(RankGroup& group);
   std::optional<GroupEnd> CheckConnecting(const RankGroup& group);
   std::optional<GroupEnd> CheckStall(const RankGroup& group);
-  void FollowSignals(RankGroup& group, int requests);
+  void FollowSignals(int requests);
+  void Drain(RankGroup& group);
   void ReapChildren(RankGroup& group);
   // Whether the wait ended without a request to end.
   bool WaitBackoff(int restarts_in_row);
@@ -160,7 +161,7 @@ GroupEnd Supervisor::RunGroup() {
   serving_since_ns_ = first_exit_ns_ = drain_until_ns_ = 0;
   awake_since_ns_ = last_tick_ns_ = MonotonicNanos();
   for (;;) {
-    FollowSignals(**group, signals_->Wait(kTickMs));
+    FollowSignals(signals_->Wait(kTickMs));
     ReapChildren(**group);
     if (std::optional<GroupEnd> end = Watch(**group)) {
       (*group)->Kill();
@@ -179,6 +180,8 @@ std::optional<GroupEnd> Supervisor::Watch(RankGroup& group) {
   last_tick_ns_ = now;
   metrics_.OnTick(group);
   if (serving_since_ns_ == 0 && group.page().serving_ns != 0) NoteServing(group);
+  // Not where the request is read: it may come between the ranks' readiness and this look at it.
+  if (end_requests_ > 0 && serving_since_ns_ != 0 && drain_until_ns_ == 0) Drain(group);
   if (auto end = CheckExits(group)) return end;
   if (auto end = CheckConnecting(group)) return end;
   // A second request ends at once, and so does the first one while nothing is served.
@@ -273,11 +276,13 @@ std::optional<GroupEnd> Supervisor::CheckStall(const RankGroup& group) {
   return GroupEnd{.cause = RestartLabel::kStall};
 }
 
-void Supervisor::FollowSignals(RankGroup& group, int requests) {
+void Supervisor::FollowSignals(int requests) {
   if (requests == 0) return;
   end_requests_ += requests;
   health_->Set(true, false, "draining");
-  if (drain_until_ns_ != 0 || serving_since_ns_ == 0) return;
+}
+
+void Supervisor::Drain(RankGroup& group) {
   LogInfo("draining", {{"seconds", absl::ToDoubleSeconds(options_.drain_timeout)}});
   metrics_.OnDown();
   drain_until_ns_ =

@@ -43,6 +43,27 @@ def test_a_killed_supervisor_leaves_no_frozen_rank_for_long(started):
     wait_until(lambda: not alive(pids[1]), "rank 1 gone once it could run", 5)
 
 
+def test_a_worker_that_is_told_to_end_as_it_becomes_ready_ends(started):
+    worker = started(Worker(NANO, 2))
+    client = Client(worker.address)
+    wait_until(lambda: len(worker.rank_pids()) == 2, "ranks start")
+    worker.send(signal.SIGSTOP)  # so that the supervisor sees both at once
+    try:
+        wait_until(lambda: serves(client), "the leader serves")
+        worker.send(signal.SIGTERM)
+    finally:
+        worker.send(signal.SIGCONT)
+    assert worker.wait() == 0
+    client.close()
+
+
+def serves(client):
+    try:
+        return client.health() == "SERVING"
+    except grpc.RpcError:
+        return False
+
+
 class Stream(threading.Thread):
     """Reads a stream to its end beside the test."""
 
