@@ -33,9 +33,10 @@ constexpr std::array kMeanings = {
                      "Taken off a token's logit for each time it stands in the output."},
     ParameterMeaning{"presence_penalty", "Taken off a token's logit once it stands in the output."},
     ParameterMeaning{"logit_bias", "Added to the logits of these token ids."},
-    ParameterMeaning{"seed",
-                     "The same seed draws the same tokens, whatever else runs (on GPUs with "
-                     "--batch_invariant). Unset: a random one, which the header tells."},
+    ParameterMeaning{
+        "seed",
+        "The same seed draws the same tokens, whatever else runs. Unset: a random one, "
+        "which the header tells. On GPUs the first takes --batch_invariant."},
     ParameterMeaning{"n", "Samples that share one prefill; sample i draws with (seed, i)."},
     ParameterMeaning{
         "stop",
