@@ -189,8 +189,8 @@ def test_callers_from_outside_get_through_the_network_policy():
 
 def test_a_new_worker_is_looked_up_before_an_old_one_goes():
     """Longer than CoreDNS's 30 s of cache and the routers' own pause together."""
-    text = (chart.ROOT / "service" / "router" / "replicas" / "replica_pool.h").read_text(encoding="utf-8")
-    pause = int(re.search(r"resolve_interval = absl::Seconds\((\d+)\)", text).group(1))
+    text = (chart.ROOT / "service" / "router" / "replicas" / "name_watch.h").read_text(encoding="utf-8")
+    pause = int(re.search(r" interval = absl::Seconds\((\d+)\)", text).group(1))
     spec = {name: chart.find(chart.render(), "Deployment", f"phi-phi-serve-{name}")["spec"] for name in ("router", "worker")}
     assert spec["worker"]["minReadySeconds"] > 30 + pause and spec["router"]["minReadySeconds"] > 0
 
