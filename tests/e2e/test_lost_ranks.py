@@ -2,13 +2,12 @@
 
 import os
 import signal
-import threading
 import time
 
 import grpc
 import pytest
 from phi_client import Refusal, join
-from phi_programs import SANITIZED, Replica, alive, wait_until
+from phi_programs import SANITIZED, Background, Replica, alive, wait_until
 from random_models import make_checkpoint
 
 PROMPT = "def count(n):\n"
@@ -39,22 +38,19 @@ def replica(model):
         yield started
 
 
-class Watch:
+class Watch(Background):
     """Asks the metrics port all the while and keeps what it said, and the longest time in which it could not ask."""
 
     def __init__(self, worker):
+        super().__init__()
         self.worker = worker
         self.answers = {"/livez": set(), "/readyz": set(), "/metrics": set()}
         self._last, self._longest = time.monotonic(), 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def _run(self):
-        while not self._over.is_set():
-            for path, statuses in self.answers.items():
-                statuses.add(self.worker.http(path)[0])
-            time.sleep(0.02)
-            self._longest, self._last = self.gap(), time.monotonic()
+    def look(self):
+        for path, statuses in self.answers.items():
+            statuses.add(self.worker.http(path)[0])
+        self._longest, self._last = self.gap(), time.monotonic()
 
     def gap(self):
         return max(self._longest, time.monotonic() - self._last)
@@ -62,14 +58,6 @@ class Watch:
     def stall_allowance(self):
         """What a machine that stood still adds to STALL_LIMIT: a supervisor that did not run for a second begins to count anew."""
         return self.gap() + STALL_LIMIT if self.gap() >= 1 else 0
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
 
 
 def refusal_of(stream):

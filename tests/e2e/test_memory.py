@@ -3,12 +3,11 @@
 import contextlib
 import pathlib
 import re
-import threading
 import time
 
 import pytest
 from phi_client import join
-from phi_programs import NANO, SANITIZED, Replica, Worker, alive
+from phi_programs import NANO, SANITIZED, Background, Replica, Worker, alive
 from random_models import make_checkpoint
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory is no part of the plan")
@@ -35,25 +34,15 @@ def planned(worker):
     return sum(entry["total_bytes"] for entry in worker.log_entries() if entry["message"] == "memory of a rank")
 
 
-class Peak:
-    """The greatest PSS of the worker's ranks, in bytes, while the block runs."""
+class Peak(Background):
+    """The greatest PSS of the worker's ranks, in bytes."""
 
     def __init__(self, worker):
+        super().__init__()
         self.worker, self.bytes = worker, 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def _run(self):
-        while not self._over.wait(0.02):
-            self.bytes = max(self.bytes, pss(pid for pid in self.worker.rank_pids().values() if alive(pid)))
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
+    def look(self):
+        self.bytes = max(self.bytes, pss(pid for pid in self.worker.rank_pids().values() if alive(pid)))
 
 
 @pytest.mark.parametrize("world_size", [1, 2])

@@ -31,8 +31,8 @@ class ReplicaCall : public grpc::ClientBidiReactor<phi::worker::v1::GenerateRequ
     virtual void OnReplicaEnd(const absl::Status& status) = 0;
   };
 
-  // `listener` is kept until OnReplicaEnd has returned. The returned pointer is
-  // valid as long.
+  // `listener` is kept until OnReplicaEnd has returned. The returned pointer is valid
+  // as long.
   static ReplicaCall* Start(ReplicaLease lease,
                             phi::worker::v1::StartGeneration start,
                             SteadyTime deadline,
