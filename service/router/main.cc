@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "service/access/loopback.h"
+#include "service/access/openssl_cleanup.h"
 #include "service/access/port_limits.h"
 #include "service/api/deadlock_detection.h"
 #include "service/router/router_options.h"
@@ -102,6 +103,7 @@ int Run(const RouterOptions& options) {
 
 int main(int argc, char** argv) {
   phi::service::SkipDeadlockDetectionInRelease();
+  phi::service::SkipOpenSslCleanup();
   // Before any thread starts, so that all of them leave these signals to sigwait.
   sigset_t signals;
   sigemptyset(&signals);

@@ -1,5 +1,6 @@
 #include <string_view>
 
+#include "service/access/openssl_cleanup.h"
 #include "service/api/deadlock_detection.h"
 #include "service/worker/device/device_probe.h"
 #include "service/worker/group/rank_process.h"
@@ -12,6 +13,7 @@
 int main(int argc, char** argv) {
   using namespace phi::service;
   SkipDeadlockDetectionInRelease();
+  SkipOpenSslCleanup();
   if (argc == 3 && argv[1] == kRankProcessArgument)
     return static_cast<int>(RunRankProcess(argv[2]));
   if (argc == 2 && argv[1] == kDeviceProbeArgument) return static_cast<int>(RunDeviceProbe());

@@ -2,6 +2,7 @@
 #include <map>
 #include <string>
 
+#include "service/access/openssl_cleanup.h"
 #include "service/api/deadlock_detection.h"
 #include "service/api/exit_code.h"
 #include "tools/phictl/commands.h"
@@ -10,6 +11,7 @@ int main(int argc, char** argv) {
   using namespace phi::phictl;  // NOLINT(google-build-using-namespace): the program is this
                                 // namespace
   phi::service::SkipDeadlockDetectionInRelease();
+  phi::service::SkipOpenSslCleanup();
   CLI::App app("Talks to a phi-serve router.", "phictl");
   app.set_version_flag("--version", "phictl " PHI_VERSION);
   app.require_subcommand(1);
