@@ -3,6 +3,7 @@
 // so that the machine's noise hits both alike.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +16,8 @@
 
 namespace phi::bench {
 namespace {
+
+constexpr int kSoftware = 70;  // of sysexits.h
 
 struct Options {
   std::string model_dir;
@@ -144,11 +147,8 @@ int Run(const Options& options) {
   return 0;
 }
 
-}  // namespace
-}  // namespace phi::bench
-
-int main(int argc, char** argv) {
-  phi::bench::Options options;
+int Main(int argc, char** argv) {
+  Options options;
   CLI::App app{
       "Decode and prefill steps of a tensor-parallel group on CPUs, without a service.\n"
       "Make a checkpoint of Phi-1's size first: make_checkpoint --preset phi-1 DIR"};
@@ -161,5 +161,17 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--rounds", options.rounds, "Interleaved rounds")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  return phi::bench::Run(options);
+  return Run(options);
+}
+
+}  // namespace
+}  // namespace phi::bench
+
+int main(int argc, char** argv) {
+  try {
+    return phi::bench::Main(argc, argv);
+  } catch (const std::exception& error) {  // CLI11's and the standard library's
+    std::fprintf(stderr, "rank_bench: %s\n", error.what());
+    return phi::bench::kSoftware;
+  }
 }

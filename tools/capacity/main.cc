@@ -212,7 +212,7 @@ int main(int argc, char** argv) {
   try {
     return phi::tools::Main(argc, argv);
   } catch (const std::exception& error) {  // CLI11's and the standard library's
-    std::fputs(error.what(), stderr);
+    std::fprintf(stderr, "capacity: %s\n", error.what());
     return static_cast<int>(phi::service::ExitCode::kInternal);
   }
 }

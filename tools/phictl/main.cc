@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <exception>
 #include <map>
 #include <string>
 
@@ -7,11 +8,10 @@
 #include "service/api/exit_code.h"
 #include "tools/phictl/commands.h"
 
-int main(int argc, char** argv) {
-  using namespace phi::phictl;  // NOLINT(google-build-using-namespace): the program is this
-                                // namespace
-  phi::service::SkipDeadlockDetectionInRelease();
-  phi::service::SkipOpenSslCleanup();
+namespace phi::phictl {
+namespace {
+
+int Main(int argc, char** argv) {
   CLI::App app("Talks to a phi-serve router.", "phictl");
   app.set_version_flag("--version", "phictl " PHI_VERSION);
   app.require_subcommand(1);
@@ -30,7 +30,7 @@ int main(int argc, char** argv) {
                                                    {"bench", AddBench(app)}};
   const auto usage_error = [](const std::string& message) {
     std::fprintf(stderr, "phictl: %s (see phictl --help)\n", message.c_str());
-    return static_cast<int>(phi::service::ExitCode::kUsage);
+    return static_cast<int>(service::ExitCode::kUsage);
   };
   try {
     app.parse(argc, argv);
@@ -40,4 +40,18 @@ int main(int argc, char** argv) {
   if (const absl::Status status = read_connection(); !status.ok())
     return usage_error(std::string(status.message()));
   return commands.at(app.get_subcommands().front()->get_name())(connection);
+}
+
+}  // namespace
+}  // namespace phi::phictl
+
+int main(int argc, char** argv) {
+  try {
+    phi::service::SkipDeadlockDetectionInRelease();
+    phi::service::SkipOpenSslCleanup();
+    return phi::phictl::Main(argc, argv);
+  } catch (const std::exception& error) {  // CLI11's and the standard library's
+    std::fprintf(stderr, "phictl: %s\n", error.what());
+    return static_cast<int>(phi::service::ExitCode::kInternal);
+  }
 }

@@ -13,11 +13,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <exception>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "phi/v1/generation.grpc.pb.h"
+#include "service/api/exit_code.h"
 #include "service/router/router_server.h"
 #include "service/telemetry/logging.h"
 #include "tests/support/fake_replica.h"
@@ -143,10 +145,7 @@ int Run(const std::string& model_dir, int rounds) {
   return 0;
 }
 
-}  // namespace
-}  // namespace phi
-
-int main(int argc, char** argv) {
+int Main(int argc, char** argv) {
   CLI::App app("Measures what the router adds, on a fake replica.", "router_bench");
   std::string model_dir = PHI_SOURCE_DIR "/deploy/models/phi-nano";
   int rounds = 100;
@@ -156,5 +155,17 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
-  return phi::Run(model_dir, rounds);
+  return Run(model_dir, rounds);
+}
+
+}  // namespace
+}  // namespace phi
+
+int main(int argc, char** argv) {
+  try {
+    return phi::Main(argc, argv);
+  } catch (const std::exception& error) {  // CLI11's and the standard library's
+    std::fprintf(stderr, "router_bench: %s\n", error.what());
+    return static_cast<int>(phi::service::ExitCode::kInternal);
+  }
 }
