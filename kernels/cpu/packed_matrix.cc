@@ -28,7 +28,7 @@ void PackRow(const std::byte* from, Share cols, DType dtype, std::byte* to) {
   // A bfloat16 checkpoint keeps its bits: widening and rounding again is the identity on it.
   auto* halves = reinterpret_cast<uint16_t*>(to);
   for (int64_t col = cols.first; col < cols.end; ++col, from += Reader::kBytes) {
-    halves[(col / 2) * (2 * kPanelRows) + col % 2] = FloatToBFloat16(Reader::Read(from));
+    halves[col / 2 * kPanelRows * 2 + col % 2] = FloatToBFloat16(Reader::Read(from));
   }
 }
 

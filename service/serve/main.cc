@@ -62,7 +62,7 @@ bool IsReady(const std::string& metrics_address) {
 }
 
 // Says where to go once the first call could be answered.
-void AnnounceWhenReady(const LaunchPlan& plan, std::stop_token ended) {
+void AnnounceWhenReady(const LaunchPlan& plan, const std::stop_token& ended) {
   while (!ended.stop_requested() && !IsReady(plan.router_metrics))
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   if (ended.stop_requested()) return;
@@ -142,7 +142,8 @@ int Run(const LaunchPlan& plan) {
   }
   children.router = *router;
   // Only after the forks.
-  const std::jthread announcer([&plan](std::stop_token ended) { AnnounceWhenReady(plan, ended); });
+  const std::jthread announcer(
+      [&plan](const std::stop_token& ended) { AnnounceWhenReady(plan, ended); });
   return Supervise(children, signals);
 }
 

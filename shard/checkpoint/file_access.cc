@@ -111,9 +111,8 @@ void MappedFile::DropPages(std::span<const std::byte> range) const {
   // The pages at both ends may hold a neighbour's bytes: it faults them in again from the page
   // cache.
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(range.data()) & ~(page - 1);
-  const auto end = reinterpret_cast<uintptr_t>(range.data()) + range.size();
-  ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  const size_t before = reinterpret_cast<uintptr_t>(range.data()) % page;
+  ::madvise(const_cast<std::byte*>(range.data()) - before, before + range.size(), MADV_DONTNEED);
 }
 
 }  // namespace phi::shard

@@ -4,7 +4,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <exception>
 #include <optional>
 #include <string>
 #include <utility>
@@ -16,6 +15,7 @@
 #include "tools/bench/device_facts.h"
 #include "tools/bench/roofline.h"
 #include "tools/bench/timing.h"
+#include "tools/run_main.h"
 
 namespace phi::bench {
 namespace {
@@ -23,7 +23,6 @@ namespace {
 constexpr int kUsage = 64;  // sysexits.h
 constexpr int kUnavailable = 69;
 constexpr int kBadModel = 65;
-constexpr int kSoftware = 70;
 
 struct Options {
   std::string model_dir;
@@ -267,10 +266,5 @@ int Main(int argc, char** argv) {
 }  // namespace phi::bench
 
 int main(int argc, char** argv) {
-  try {
-    return phi::bench::Main(argc, argv);
-  } catch (const std::exception& error) {  // CLI11's and the standard library's
-    std::fprintf(stderr, "gpu_bench: %s\n", error.what());
-    return phi::bench::kSoftware;
-  }
+  return phi::tools::RunMain("gpu_bench", phi::bench::Main, argc, argv);
 }

@@ -19,6 +19,7 @@
 #include "tools/bench/dnnl_matmul.h"
 #include "tools/bench/read_bandwidth.h"
 #include "tools/bench/timing.h"
+#include "tools/run_main.h"
 
 namespace phi::bench {
 namespace {
@@ -331,4 +332,6 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace phi::bench
 
-int main(int argc, char** argv) { return phi::bench::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return phi::tools::RunMain("kernel_bench", phi::bench::Main, argc, argv);
+}

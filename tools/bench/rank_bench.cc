@@ -3,7 +3,6 @@
 // so that the machine's noise hits both alike.
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,11 +12,10 @@
 #include "tools/bench/rank_processes.h"
 #include "tools/bench/read_bandwidth.h"
 #include "tools/bench/timing.h"
+#include "tools/run_main.h"
 
 namespace phi::bench {
 namespace {
-
-constexpr int kSoftware = 70;  // of sysexits.h
 
 struct Options {
   std::string model_dir;
@@ -168,10 +166,5 @@ int Main(int argc, char** argv) {
 }  // namespace phi::bench
 
 int main(int argc, char** argv) {
-  try {
-    return phi::bench::Main(argc, argv);
-  } catch (const std::exception& error) {  // CLI11's and the standard library's
-    std::fprintf(stderr, "rank_bench: %s\n", error.what());
-    return phi::bench::kSoftware;
-  }
+  return phi::tools::RunMain("rank_bench", phi::bench::Main, argc, argv);
 }

@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <exception>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +17,7 @@
 #include "tools/capacity/accelerator.h"
 #include "tools/capacity/throughput.h"
 #include "tools/make_checkpoint/model_shape.h"
+#include "tools/run_main.h"
 
 namespace phi::tools {
 namespace {
@@ -209,10 +209,5 @@ int Main(int argc, char** argv) {
 }  // namespace phi::tools
 
 int main(int argc, char** argv) {
-  try {
-    return phi::tools::Main(argc, argv);
-  } catch (const std::exception& error) {  // CLI11's and the standard library's
-    std::fprintf(stderr, "capacity: %s\n", error.what());
-    return static_cast<int>(phi::service::ExitCode::kInternal);
-  }
+  return phi::tools::RunMain("capacity", phi::tools::Main, argc, argv);
 }

@@ -11,6 +11,7 @@
 #include "service/api/exit_code.h"
 #include "tools/make_checkpoint/model_shape.h"
 #include "tools/make_checkpoint/random_checkpoint.h"
+#include "tools/run_main.h"
 
 namespace phi::tools {
 namespace {
@@ -169,4 +170,6 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace phi::tools
 
-int main(int argc, char** argv) { return phi::tools::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return phi::tools::RunMain("make_checkpoint", phi::tools::Main, argc, argv);
+}

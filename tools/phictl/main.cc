@@ -1,5 +1,4 @@
 #include <cstdio>
-#include <exception>
 #include <map>
 #include <string>
 
@@ -7,6 +6,7 @@
 #include "service/api/deadlock_detection.h"
 #include "service/api/exit_code.h"
 #include "tools/phictl/commands.h"
+#include "tools/run_main.h"
 
 namespace phi::phictl {
 namespace {
@@ -46,12 +46,7 @@ int Main(int argc, char** argv) {
 }  // namespace phi::phictl
 
 int main(int argc, char** argv) {
-  try {
-    phi::service::SkipDeadlockDetectionInRelease();
-    phi::service::SkipOpenSslCleanup();
-    return phi::phictl::Main(argc, argv);
-  } catch (const std::exception& error) {  // CLI11's and the standard library's
-    std::fprintf(stderr, "phictl: %s\n", error.what());
-    return static_cast<int>(phi::service::ExitCode::kInternal);
-  }
+  phi::service::SkipDeadlockDetectionInRelease();
+  phi::service::SkipOpenSslCleanup();
+  return phi::tools::RunMain("phictl", phi::phictl::Main, argc, argv);
 }

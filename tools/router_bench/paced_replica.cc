@@ -23,6 +23,7 @@
 #include "phi/worker/v1/worker.grpc.pb.h"
 #include "service/router/served_model.h"
 #include "tests/support/fake_replica.h"
+#include "tools/run_main.h"
 
 namespace phi {
 namespace {
@@ -290,10 +291,7 @@ int Run(const std::string& model_dir, int num_ports, int first_port, absl::Durat
   return 0;
 }
 
-}  // namespace
-}  // namespace phi
-
-int main(int argc, char** argv) {
+int Main(int argc, char** argv) {
   CLI::App app("Replicas without a model that answer at a pace.", "paced_replica");
   std::string model_dir = PHI_SOURCE_DIR "/deploy/models/phi-nano";
   int num_ports = 1;
@@ -309,5 +307,12 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
-  return phi::Run(model_dir, num_ports, first_port, absl::Microseconds(pace_us));
+  return Run(model_dir, num_ports, first_port, absl::Microseconds(pace_us));
+}
+
+}  // namespace
+}  // namespace phi
+
+int main(int argc, char** argv) {
+  return phi::tools::RunMain("paced_replica", phi::Main, argc, argv);
 }

@@ -13,16 +13,15 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <exception>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "phi/v1/generation.grpc.pb.h"
-#include "service/api/exit_code.h"
 #include "service/router/router_server.h"
 #include "service/telemetry/logging.h"
 #include "tests/support/fake_replica.h"
+#include "tools/run_main.h"
 
 namespace phi {
 namespace {
@@ -162,10 +161,5 @@ int Main(int argc, char** argv) {
 }  // namespace phi
 
 int main(int argc, char** argv) {
-  try {
-    return phi::Main(argc, argv);
-  } catch (const std::exception& error) {  // CLI11's and the standard library's
-    std::fprintf(stderr, "router_bench: %s\n", error.what());
-    return static_cast<int>(phi::service::ExitCode::kInternal);
-  }
+  return phi::tools::RunMain("router_bench", phi::Main, argc, argv);
 }

@@ -37,6 +37,7 @@ class LibraryProduct {
  private:
   struct Shape {
     int64_t rows, outputs, cols, padded_cols, stride;
+    // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 misreads a defaulted <=>.
     auto operator<=>(const Shape&) const = default;
   };
   struct Plan {

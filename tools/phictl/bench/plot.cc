@@ -65,7 +65,8 @@ struct Panel {
         absl::StrFormat("<g class=\"title\">%s</g>\n", Text(left, top - 9, "start", title));
     std::vector<double> marks;
     if (low > 0) {
-      for (double mark = low; mark <= high * 1.01; mark *= 10) marks.push_back(mark);
+      const long decades = std::lround(std::log10(high / low));
+      for (long i = 0; i <= decades; ++i) marks.push_back(low * std::pow(10, i));
     } else {
       marks = {0, high / 2, high};
     }
@@ -120,6 +121,7 @@ std::string Percentiles(const LoadResult& result) {
   const double high = std::max(std::pow(10, std::ceil(std::log10(most))), 10 * low);
   const Panel panel{60, 92, 370, 270, low, high};
   constexpr double kNines = 3;
+  constexpr int kSteps = 100;
   std::string svg = panel.Frame("latency by percentile, ms");
   for (const auto& [share, name] :
        {std::pair{0.0, "0"}, {0.5, "50"}, {0.9, "90"}, {0.99, "99"}, {0.999, "99.9"}}) {
@@ -131,7 +133,8 @@ std::string Percentiles(const LoadResult& result) {
   for (size_t i = 0; i < histograms.size(); ++i) {
     if (histograms[i]->count() == 0) continue;
     Points points;
-    for (double nines = 0; nines <= kNines + 1e-9; nines += 0.03) {
+    for (int i = 0; i <= kSteps; ++i) {
+      const double nines = kNines * i / kSteps;
       const double value =
           absl::ToDoubleMilliseconds(histograms[i]->Quantile(1 - std::pow(10, -nines)));
       points.emplace_back(panel.X(nines / kNines), panel.Y(value));
