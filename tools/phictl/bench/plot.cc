@@ -133,8 +133,8 @@ std::string Percentiles(const LoadResult& result) {
   for (size_t i = 0; i < histograms.size(); ++i) {
     if (histograms[i]->count() == 0) continue;
     Points points;
-    for (int i = 0; i <= kSteps; ++i) {
-      const double nines = kNines * i / kSteps;
+    for (int step = 0; step <= kSteps; ++step) {
+      const double nines = kNines * step / kSteps;
       const double value =
           absl::ToDoubleMilliseconds(histograms[i]->Quantile(1 - std::pow(10, -nines)));
       points.emplace_back(panel.X(nines / kNines), panel.Y(value));
