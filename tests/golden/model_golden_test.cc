@@ -187,8 +187,8 @@ TEST_P(ModelGolden, BFloat16IsWithinTheDerivedBound) {
 INSTANTIATE_TEST_SUITE_P(Cases,
                          ModelGolden,
                          testing::Range(size_t{0}, Answers()["cases"].size()),
-                         [](const testing::TestParamInfo<size_t>& info) {
-                           return Answers()["cases"][info.param]["name"].get<std::string>();
+                         [](const testing::TestParamInfo<size_t>& test) {
+                           return Answers()["cases"][test.param]["name"].get<std::string>();
                          });
 
 }  // namespace

@@ -139,9 +139,9 @@ std::vector<CollectiveCase> AllCases() {
 INSTANTIATE_TEST_SUITE_P(All,
                          DeviceCollectives,
                          testing::ValuesIn(AllCases()),
-                         [](const testing::TestParamInfo<CollectiveCase>& info) {
-                           return std::to_string(info.param.world_size) +
-                                  (info.param.rank_order ? "_ranks_in_order" : "_ranks");
+                         [](const testing::TestParamInfo<CollectiveCase>& test) {
+                           return std::to_string(test.param.world_size) +
+                                  (test.param.rank_order ? "_ranks_in_order" : "_ranks");
                          });
 
 }  // namespace

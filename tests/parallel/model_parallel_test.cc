@@ -202,10 +202,10 @@ INSTANTIATE_TEST_SUITE_P(All,
                                          GroupCase{&kGrouped, kFloat32, 3},
                                          GroupCase{&kGrouped, kFloat32, 4},
                                          GroupCase{&kGrouped, kBFloat16, 4}),
-                         [](const testing::TestParamInfo<GroupCase>& info) {
-                           return std::string(info.param.model->name) + "_" +
-                                  std::string(kernels::DTypeName(info.param.dtype)) + "_" +
-                                  std::to_string(info.param.world_size);
+                         [](const testing::TestParamInfo<GroupCase>& test) {
+                           return std::string(test.param.model->name) + "_" +
+                                  std::string(kernels::DTypeName(test.param.dtype)) + "_" +
+                                  std::to_string(test.param.world_size);
                          });
 
 }  // namespace

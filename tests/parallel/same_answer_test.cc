@@ -124,10 +124,10 @@ std::vector<GroupCase> AllCases() {
 INSTANTIATE_TEST_SUITE_P(Machine,
                          SameAnswer,
                          testing::ValuesIn(AllCases()),
-                         [](const testing::TestParamInfo<GroupCase>& info) {
-                           return info.param.ranks.name + "_" +
-                                  std::string(kernels::DTypeName(info.param.ranks.dtype)) + "_" +
-                                  std::to_string(info.param.world_size) + "_ranks";
+                         [](const testing::TestParamInfo<GroupCase>& test) {
+                           return test.param.ranks.name + "_" +
+                                  std::string(kernels::DTypeName(test.param.ranks.dtype)) + "_" +
+                                  std::to_string(test.param.world_size) + "_ranks";
                          });
 
 }  // namespace

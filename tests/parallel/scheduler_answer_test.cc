@@ -183,9 +183,9 @@ std::vector<GroupCase> AllCases() {
 INSTANTIATE_TEST_SUITE_P(Machine,
                          SchedulerAnswer,
                          testing::ValuesIn(AllCases()),
-                         [](const testing::TestParamInfo<GroupCase>& info) {
-                           return std::string(kernels::DTypeName(info.param.dtype)) + "_" +
-                                  std::to_string(info.param.world_size) + "_ranks";
+                         [](const testing::TestParamInfo<GroupCase>& test) {
+                           return std::string(kernels::DTypeName(test.param.dtype)) + "_" +
+                                  std::to_string(test.param.world_size) + "_ranks";
                          });
 
 }  // namespace

@@ -248,7 +248,7 @@ TEST_P(PhiWeightsTest, PlannedBytesAreThoseThatAreTaken) {
 INSTANTIATE_TEST_SUITE_P(Shapes,
                          PhiWeightsTest,
                          ::testing::ValuesIn(Shapes()),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& test) { return std::string(test.param.name); });
 
 // A checkpoint of Tiny() in float32, one of whose elements is `value`.
 class NonfiniteTest : public ::testing::Test {

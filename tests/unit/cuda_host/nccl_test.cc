@@ -49,10 +49,9 @@ class NcclTest : public DeviceTest {};
 TEST_F(NcclTest, CollectivesDoWhatTheySay) {
   for (const int num_ranks : {1, 2, 4}) {
     RunRanks(num_ranks, [](const RankContext& self) {
-      const auto num_ranks = static_cast<size_t>(self.num_ranks);
       const DeviceArray<float> mine(Constant(self.rank + 1));
       const DeviceArray<float> sum(kCount);
-      const DeviceArray<float> all(kCount * num_ranks);
+      const DeviceArray<float> all(kCount * static_cast<size_t>(self.num_ranks));
       EXPECT_EQ(ncclAllReduce(
                     mine.data(), sum.data(), kCount, ncclFloat32, ncclSum, self.comm, self.stream),
                 ncclSuccess);

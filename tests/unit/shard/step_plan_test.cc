@@ -262,7 +262,7 @@ INSTANTIATE_TEST_SUITE_P(
                   p = {.block_copies = {{1, 2}}};
                 },
                 "1 block copies beside 0"}),
-    [](const auto& info) { return std::string(info.param.name); });
+    [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace phi::shard

@@ -189,7 +189,7 @@ INSTANTIATE_TEST_SUITE_P(
         HardText{"apostrophes", [](std::mt19937&) { return std::string("'"); }},
         HardText{"emoji", [](std::mt19937&) { return std::string("\xF0\x9F\x98\x80"); }},
         HardText{"special", [](std::mt19937&) { return std::string("<|endoftext|"); }}),
-    [](const auto& info) { return std::string(info.param.name); });
+    [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace phi::service
