@@ -22,10 +22,16 @@ if [[ ${1:-} == --built ]]; then
   exit
 fi
 
-cmake --preset fuzz >/dev/null
 targets=(safetensors model_config step_plan tokenizer_json encode detokenize request)
-if [[ -n ${1:-} ]]; then targets=("$1"); fi
+if [[ -n ${1:-} ]]; then
+  if [[ " ${targets[*]} " != *" $1 "* ]]; then
+    sed -n '2,6s/^# \{0,1\}//p' "$0"
+    exit 64
+  fi
+  targets=("$1")
+fi
 seconds=${2:-60}
+cmake --preset fuzz >/dev/null
 ninja -C build/fuzz "${targets[@]/#/fuzz_}"
 for target in "${targets[@]}"; do
   fuzz_one "build/fuzz/bin/fuzz_$target" "$target" "$seconds"
